@@ -1,0 +1,72 @@
+package subjects
+
+import "fmt"
+
+// Streams other than those of messages, which MessagesStream names.
+const (
+	StreamJobs        = "IM_JOBS"
+	StreamDeadLetters = "IM_DEADLETTERS"
+)
+
+// Buckets.
+const (
+	BucketUsers         = "IM_USERS"
+	BucketConversations = "IM_CONVERSATIONS"
+	BucketMembers       = "IM_MEMBERS"
+	BucketCursors       = "IM_CURSORS"
+	BucketPresence      = "IM_PRESENCE"
+	BucketSessions      = "IM_SESSIONS"
+	BucketAmends        = "IM_AMENDS"
+	BucketConfig        = "IM_CONFIG"
+)
+
+// MessagesStream returns the name of the stream of one partition, 0 to Partitions-1.
+func MessagesStream(partition int) string { return fmt.Sprintf("IM_MESSAGES_%02d", partition) }
+
+// StreamOf returns the name of the stream that holds a conversation.
+func StreamOf(c Conversation) string { return MessagesStream(c.Partition()) }
+
+// PartitionMessages returns the pattern of what the stream of one partition stores.
+func PartitionMessages(partition int) string { return fmt.Sprintf("im.msg.p%02d.>", partition) }
+
+// BucketStream returns the name of the stream behind a bucket.
+func BucketStream(bucket string) string { return "KV_" + bucket }
+
+// BucketSubject returns the subject under which a bucket's stream stores a key; the key may be a pattern.
+func BucketSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
+// MemberKey returns the key, in IM_MEMBERS, of a user's membership seen from the conversation.
+func MemberKey(c Conversation, u User) string { return "c." + string(c) + "." + string(u) }
+
+// MembersPattern returns the pattern of all memberships of a conversation.
+func MembersPattern(c Conversation) string { return "c." + string(c) + ".*" }
+
+// MembershipKey returns the key, in IM_MEMBERS, of a membership seen from the user.
+func MembershipKey(u User, c Conversation) string { return "u." + string(u) + "." + string(c) }
+
+// MembershipsPattern returns the pattern of all memberships of a user.
+func MembershipsPattern(u User) string { return "u." + string(u) + ".>" }
+
+// CursorKey returns the key, in IM_CURSORS, of a user's marks seen from the user.
+func CursorKey(u User, c Conversation) string { return "u." + string(u) + "." + string(c) }
+
+// ReaderKey returns the key, in IM_CURSORS, of a user's marks seen from the conversation.
+func ReaderKey(c Conversation, u User) string { return "c." + string(c) + "." + string(u) }
+
+// ReadersPattern returns the pattern of all marks in a conversation.
+func ReadersPattern(c Conversation) string { return "c." + string(c) + ".*" }
+
+// LeaseKey returns the key, in IM_PRESENCE, of an edge's lease.
+func LeaseKey(e Edge) string { return "e." + string(e) }
+
+// DeviceKey returns the key, in IM_PRESENCE, of one device's record; the device may be "*" in a pattern.
+func DeviceKey(u User, d Device) string { return "s." + string(u) + "." + string(d) }
+
+// DevicesPattern returns the pattern of all device records of a user.
+func DevicesPattern(u User) string { return DeviceKey(u, "*") }
+
+// SettingKey returns the key, in IM_PRESENCE, of what a user set for all devices.
+func SettingKey(u User) string { return "u." + string(u) }
+
+// AmendsKey returns the key, in IM_AMENDS, of what later entries changed in one page of a conversation.
+func AmendsKey(c Conversation, page uint64) string { return fmt.Sprintf("%s.%d", c, page) }

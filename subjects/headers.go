@@ -1,0 +1,23 @@
+package subjects
+
+// Headers of a call. Whoever may publish on im.rpc vouches for them: edges set them from a verified token and never from a body.
+const (
+	HeaderUser        = "Confab-User"        // the verified user; absent before sign-in
+	HeaderDevice      = "Confab-Device"      // the device of the connection
+	HeaderSession     = "Confab-Session"     // the session that the token belongs to
+	HeaderAddress     = "Confab-Address"     // the client's address, for limits on failures
+	HeaderDeadline    = "Confab-Deadline"    // absolute: Unix milliseconds; after it nobody waits for the answer
+	HeaderTraceparent = "traceparent"        // W3C trace context
+	HeaderReply       = "Confab-Reply"       // on every answer of a function: the instance; tells an answer from a stream's acknowledgement
+	HeaderRetryAfter  = "Confab-Retry-After" // on an error: milliseconds
+	HeaderErrorText   = "Nats-Service-Error" // on an error: the sentence, as micro writes it
+	HeaderErrorCode   = "Nats-Service-Error-Code"
+)
+
+// Headers of a stored entry. Package jetstream writes and reads them; edges read HeaderEntry only.
+const (
+	HeaderEntry   = "Confab-Entry"   // seq=57 count=41 epoch=12 kind=message from=ada
+	HeaderBack    = "Confab-Back"    // stream sequences of earlier entries, see package jetstream
+	HeaderPosters = "Confab-Posters" // ada=57/41 bob=55/40: the newest post of the latest authors
+	HeaderErased  = "Confab-Erased"  // on a recall: what remains of the entry that it erases
+)

@@ -1,0 +1,101 @@
+package subjects
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Patterns that match whole families of subjects.
+const (
+	AllRPC          = "im.rpc.>"        // every call to a function; no stream may overlap it
+	AllScale        = "im.scale.>"      // every event of instances and callers
+	AllMessages     = "im.msg.*.>"      // every stored entry
+	AllLive         = "im.live.>"       // every live copy of an entry
+	AllLiveDirect   = "im.live.d.>"     // live copies in direct conversations
+	AllSignalDirect = "im.signal.d.>"   // signals in direct conversations
+	AllJobs         = "im.job.>"        // work for later
+	AllScheduled    = "im.sched.>"      // work at a set time
+	AllDead         = "im.dead.>"       // what no function could handle
+	AllPresence     = "im.presence.>"   // republished keys of the presence bucket
+	AllLeases       = "im.presence.e.*" // republished leases of edges
+	AllMembers      = "im.member.>"     // republished keys of the members bucket
+	AllConfig       = "im.config.>"     // republished keys of the configuration bucket
+	presencePrefix  = "im.presence."    // then a key of the presence bucket
+	livePrefix      = "im.live."
+	signalPrefix    = "im.signal."
+)
+
+// Verb is what happened to an instance of a function, or what a caller asks for, on im.scale.<function>.<verb>.
+type Verb string
+
+// The verbs of im.scale.
+const (
+	Up     Verb = "up"     // an instance is ready for calls; repeated as a beat
+	Bye    Verb = "bye"    // an instance takes no more calls
+	Who    Verb = "who"    // instances, say up again
+	Demand Verb = "demand" // a caller holds calls that nobody answers
+)
+
+// EdgeVerb is a request to one edge on im.edge.<edge>.<verb>.
+type EdgeVerb string
+
+// The verbs of im.edge.
+const (
+	EdgeDrain EdgeVerb = "drain"
+	EdgeKick  EdgeVerb = "kick"
+	EdgeStats EdgeVerb = "stats"
+)
+
+// RPC returns the subject on which instances of a function answer a method.
+func RPC(f Function, m Method) string { return "im.rpc." + string(f) + "." + string(m) }
+
+// Service returns the name of a function's micro service, which is also its queue group.
+func Service(f Function) string { return "im-" + string(f) }
+
+// Scale returns the subject of a function's scaling event.
+func Scale(f Function, v Verb) string { return "im.scale." + string(f) + "." + string(v) }
+
+// AllOf returns the pattern that matches one verb of im.scale for every function.
+func AllOf(v Verb) string { return "im.scale.*." + string(v) }
+
+// Job returns the subject of work for later.
+func Job(f Function, m Method) string { return "im.job." + string(f) + "." + string(m) }
+
+// Dead returns the subject of what a function could not handle.
+func Dead(f Function) string { return "im.dead." + string(f) }
+
+// Message returns the subject under which the entries of a conversation are stored.
+func Message(c Conversation) string {
+	return fmt.Sprintf("im.msg.p%02d.%s", c.Partition(), c)
+}
+
+// Live returns the subject of live copies of a conversation's entries.
+func Live(c Conversation) string { return livePrefix + string(c) }
+
+// ParseLive returns the conversation of a subject that Live built, or an error that wraps ErrBadID.
+func ParseLive(subject string) (Conversation, error) {
+	return ParseConversation(strings.TrimPrefix(subject, livePrefix))
+}
+
+// Signal returns the subject of what is said in a conversation and never stored.
+func Signal(c Conversation) string { return signalPrefix + string(c) }
+
+// ParseSignal returns the conversation of a subject that Signal built, or an error that wraps ErrBadID.
+func ParseSignal(subject string) (Conversation, error) {
+	return ParseConversation(strings.TrimPrefix(subject, signalPrefix))
+}
+
+// UserEvents returns the subject of events for the edges that hold a user.
+func UserEvents(u User) string { return "im.user." + string(u) }
+
+// EdgeRequest returns the subject of a request to one edge.
+func EdgeRequest(e Edge, v EdgeVerb) string { return "im.edge." + string(e) + "." + string(v) }
+
+// PresenceOf returns the pattern of the republished device records of a user.
+func PresenceOf(u User) string { return presencePrefix + DeviceKey(u, "*") }
+
+// PresenceSettingOf returns the subject of the republished presence setting of a user.
+func PresenceSettingOf(u User) string { return presencePrefix + SettingKey(u) }
+
+// PresenceKey returns the key of the presence bucket that a republished subject speaks of.
+func PresenceKey(subject string) string { return strings.TrimPrefix(subject, presencePrefix) }
