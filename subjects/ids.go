@@ -55,7 +55,7 @@ func ParseEdge(s string) (Edge, error) {
 func ParseCall(s string) (Function, Method, error) {
 	function, method, ok := strings.Cut(s, ".")
 	if !ok || !isName(function) || !isName(method) {
-		return "", "", badID("call", s)
+		return "", "", fmt.Errorf("%w: a call of %d bytes is not of the form <function>.<method>, each [a-z][a-z0-9-]{0,31}", ErrBadID, len(s))
 	}
 	return Function(function), Method(method), nil
 }
@@ -93,7 +93,7 @@ func isID(s string) bool {
 
 // isName reports whether s matches [a-z][a-z0-9-]{0,31}, the form of functions and methods.
 func isName(s string) bool {
-	return len(s) <= 32 && isID(s) && s[0] >= 'a' && !strings.Contains(s, "_")
+	return len(s) <= 32 && isID(s) && s[0] >= 'a' && strings.IndexByte(s, '_') < 0
 }
 
 // badID does not repeat the id: it may be long, hostile or secret.

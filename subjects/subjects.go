@@ -74,7 +74,7 @@ func Live(c Conversation) string { return livePrefix + string(c) }
 
 // ParseLive returns the conversation of a subject that Live built, or an error that wraps ErrBadID.
 func ParseLive(subject string) (Conversation, error) {
-	return ParseConversation(strings.TrimPrefix(subject, livePrefix))
+	return parseAfter(livePrefix, subject)
 }
 
 // Signal returns the subject of what is said in a conversation and never stored.
@@ -82,7 +82,15 @@ func Signal(c Conversation) string { return signalPrefix + string(c) }
 
 // ParseSignal returns the conversation of a subject that Signal built, or an error that wraps ErrBadID.
 func ParseSignal(subject string) (Conversation, error) {
-	return ParseConversation(strings.TrimPrefix(subject, signalPrefix))
+	return parseAfter(signalPrefix, subject)
+}
+
+func parseAfter(prefix, subject string) (Conversation, error) {
+	rest, ok := strings.CutPrefix(subject, prefix)
+	if !ok {
+		return "", fmt.Errorf("%w: a subject of %d bytes does not begin with %s", ErrBadID, len(subject), prefix)
+	}
+	return ParseConversation(rest)
 }
 
 // UserEvents returns the subject of events for the edges that hold a user.

@@ -14,8 +14,8 @@ const (
 
 // Create is the data of conversations.create.
 type Create struct {
-	Kind    subjects.Kind   `json:"kind"`         // group or channel
-	ID      string          `json:"id,omitempty"` // without the kind's prefix; empty = the server chooses
+	Kind    subjects.Kind   `json:"kind"`                   // group or channel
+	ID      string          `json:"id,omitempty" wire:"id"` // without the kind's prefix; absent = the server chooses
 	Title   string          `json:"title"`
 	Members []subjects.User `json:"members,omitempty"`
 	Policy  Policy          `json:"policy,omitzero"`

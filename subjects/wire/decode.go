@@ -1,36 +1,44 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/confab-im/confab/subjects"
 )
 
-// MaxBody is the largest body of a call, in bytes as sent.
-const MaxBody = 16 << 10
+// MaxBody is the largest body of a message, in bytes as sent. MaxData is the largest data of a call, in bytes: a largest body and the
+// fields beside it.
+const (
+	MaxBody = 16 << 10
+	MaxData = MaxBody + 1<<10
+)
+
+// Sizer is a body that may be larger than MaxData because programs of confab send it to each other.
+type Sizer interface{ MaxBytes() int }
 
 // Validator is a body that checks its own fields after decoding; the error is an *Error.
 type Validator interface{ Validate() error }
 
 // Decode reads one strict JSON object into v, a pointer to a struct, and validates it. The error is an *Error: TooLarge above
-// MaxBody, BadFrame for JSON that is not strict (also a key that differs from a field in case only), BadID, or BadData with the name of the field.
+// MaxData (or what a Sizer says), BadFrame for JSON that is not strict (also a key that differs from a field in case only), BadID, or BadData with the name of the field.
 // Unknown fields are ignored. Empty data counts as {}.
 func Decode(data []byte, v any) error {
-	if len(data) > MaxBody {
-		return Errorf(TooLarge, "The body has %d bytes; at most %d are allowed.", len(data), MaxBody)
+	limit := MaxData
+	if sizer, ok := v.(Sizer); ok {
+		limit = sizer.MaxBytes()
+	}
+	if len(data) > limit {
+		return Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(data), limit)
 	}
 	if len(data) == 0 {
 		data = []byte("{}")
 	}
-	return decode(data, v)
-}
-
-// decode is Decode without the bound on the size, for what other programs of confab sent.
-func decode(data []byte, v any) error {
 	if err := checkJSON(data, shapeOf(reflect.TypeOf(v))); err != nil {
 		return err
 	}
@@ -44,6 +52,18 @@ func decode(data []byte, v any) error {
 		return validator.Validate()
 	}
 	return nil
+}
+
+// Marshal returns v as compact JSON. Unlike json.Marshal it leaves '<', '>' and '&' as they are: a body of them would grow sixfold on
+// its way into the store, and what a client sent would come back in another spelling.
+func Marshal(v any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 func decodeError(err error) error {
@@ -68,8 +88,22 @@ func isObject(data []byte) bool {
 // shape is what a Go type expects of JSON: which names, and what is below them. A nil shape expects nothing.
 type shape struct {
 	fields map[string]*shape   // exact names
-	folded map[string]struct{} // the same names in lower case
+	folded map[string]struct{} // the same names as fold returns them
 	items  *shape              // of an array
+	id     bool                // an id that is kept as a string: it may be absent, not empty
+}
+
+// fold returns the form in which encoding/json compares names: it takes "uſer" for "user", which lower case would not show.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, name)
 }
 
 func (s *shape) allows(key []byte) bool {
@@ -79,8 +113,8 @@ func (s *shape) allows(key []byte) bool {
 	if _, ok := s.fields[string(key)]; ok {
 		return true
 	}
-	_, fold := s.folded[strings.ToLower(string(key))]
-	return !fold
+	_, similar := s.folded[fold(string(key))]
+	return !similar
 }
 
 func (s *shape) field(key []byte) *shape {
@@ -120,7 +154,10 @@ func shapeOf(t reflect.Type) *shape {
 				name = f.Name
 			}
 			s.fields[name] = shapeOf(f.Type)
-			s.folded[strings.ToLower(name)] = struct{}{}
+			if f.Tag.Get("wire") == "id" {
+				s.fields[name] = &shape{id: true}
+			}
+			s.folded[fold(name)] = struct{}{}
 		}
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
 		s = &shape{items: shapeOf(t.Elem())}

@@ -35,8 +35,8 @@ func ParseFrame(line []byte) (Frame, error) {
 	if f.Call == "" {
 		return Frame{ID: f.ID}, Errorf(BadFrame, "The frame names no call.")
 	}
-	if len(f.Data) > MaxBody {
-		return Frame{ID: f.ID, Call: f.Call}, Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(f.Data), MaxBody)
+	if len(f.Data) > MaxData {
+		return Frame{ID: f.ID, Call: f.Call}, Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(f.Data), MaxData)
 	}
 	return f, nil
 }

@@ -38,7 +38,7 @@ type Welcome struct {
 // Limits tells a client what the server accepts.
 type Limits struct {
 	FrameBytes int     `json:"frame_bytes"` // a WebSocket message in all
-	BodyBytes  int     `json:"body_bytes"`  // the data of one call
+	BodyBytes  int     `json:"body_bytes"`  // the body of one message
 	CallsASec  float64 `json:"calls_a_second,omitempty"`
 	OpenCalls  int     `json:"open_calls,omitempty"`
 }

@@ -111,6 +111,9 @@ type HeadCheck struct {
 // MaxChecked is the largest number of conversations in one HeadCheck.
 const MaxChecked = 1024
 
+// MaxBytes bounds the encoded check: MaxChecked of the longest conversations with their seqs.
+func (h *HeadCheck) MaxBytes() int { return MaxChecked * 192 }
+
 // Validate returns an *Error when there are too many conversations.
 func (h *HeadCheck) Validate() error {
 	if len(h.Heads) > MaxChecked {

@@ -10,14 +10,22 @@ const MaxDepth = 16
 // scanner walks JSON once and refuses what decoders differ about: doubled keys, trailing data, lone surrogates, invalid UTF-8 and
 // deep nesting. Two programs that read the same bytes must not understand different things.
 type scanner struct {
-	data []byte
-	pos  int
+	data    []byte
+	pos     int
+	emptyID bool // an id that the shape names is an empty string
 }
 
 var errScan = Errorf(BadFrame, "This is not strict JSON: check for doubled keys, trailing data, nesting deeper than %d, lone surrogates and invalid UTF-8.", MaxDepth)
 
-// CheckJSON returns an *Error with BadFrame unless data is exactly one strict JSON value; shape, if not nil, also refuses keys that
-// differ from a field's name in case only. It runs in linear time and does not recurse beyond MaxDepth.
+// errEmptyID is what an empty id gets, like every other string that is no id.
+var errEmptyID = Errorf(BadID, "An id is an empty string.")
+
+// CheckJSON returns an *Error with BadFrame unless data is exactly one strict JSON value: no doubled keys in one object, no more than
+// MaxDepth levels, no lone surrogate, invalid UTF-8, byte order mark or number beyond what a float64 holds, and nothing but white space
+// around it. It runs in linear time.
+func CheckJSON(data []byte) error { return checkJSON(data, nil) }
+
+// checkJSON is CheckJSON; shape, if not nil, also refuses keys that differ from a field's name in case only, and empty ids (BadID).
 func checkJSON(data []byte, s *shape) error {
 	sc := scanner{data: data}
 	sc.space()
@@ -27,6 +35,9 @@ func checkJSON(data []byte, s *shape) error {
 	sc.space()
 	if sc.pos != len(data) {
 		return errScan
+	}
+	if sc.emptyID {
+		return errEmptyID
 	}
 	return nil
 }
@@ -98,8 +109,12 @@ func (s *scanner) object(sh *shape, depth int) bool {
 			return false
 		}
 		s.space()
-		if !s.value(sh.field(key), depth) {
+		field, start := sh.field(key), s.pos
+		if !s.value(field, depth) {
 			return false
+		}
+		if field != nil && field.id && string(s.data[start:s.pos]) == `""` {
+			s.emptyID = true
 		}
 		s.space()
 		if s.eat('}') {
@@ -243,10 +258,15 @@ func (s *scanner) digits() bool {
 	return s.pos > start
 }
 
-// number scans a JSON number; an exponent of more than two digits is refused, since readers disagree about 1e400.
+// maxDigits bounds the digits before a number's point: with an exponent of two digits, every number is below 1e300.
+const maxDigits = 200
+
+// number scans a JSON number. Readers disagree about 1e400 (an error, infinity, or the largest float), so what is larger than a float64
+// can hold is refused by its form: more than maxDigits digits before the point, or more than two in the exponent.
 func (s *scanner) number() bool {
 	s.eat('-')
-	if !s.eat('0') && !s.digits() {
+	start := s.pos
+	if !s.eat('0') && (!s.digits() || s.pos-start > maxDigits) {
 		return false
 	}
 	if s.eat('.') && !s.digits() {
@@ -257,7 +277,7 @@ func (s *scanner) number() bool {
 		if !s.eat('+') {
 			s.eat('-')
 		}
-		start := s.pos
+		start = s.pos
 		return s.digits() && s.pos-start <= 2
 	}
 	return true

@@ -17,7 +17,7 @@ const (
 type Post struct {
 	Conversation subjects.Conversation `json:"conversation,omitempty"` // this or To
 	To           subjects.User         `json:"to,omitempty"`           // the direct conversation with this user
-	ClientID     string                `json:"client_id"`
+	ClientID     string                `json:"client_id" wire:"id"`
 	Body         json.RawMessage       `json:"body"`
 	ReplyTo      Seq                   `json:"reply_to,omitempty"`
 }
@@ -37,7 +37,7 @@ func (p *Post) Validate() error {
 type Edit struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Seq          Seq                   `json:"seq"`
-	ClientID     string                `json:"client_id"`
+	ClientID     string                `json:"client_id" wire:"id"`
 	Body         json.RawMessage       `json:"body"`
 }
 
@@ -53,7 +53,7 @@ func (e *Edit) Validate() error {
 type Recall struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Seq          Seq                   `json:"seq"`
-	ClientID     string                `json:"client_id"`
+	ClientID     string                `json:"client_id" wire:"id"`
 }
 
 // Validate returns an *Error that names the first field that is wrong.
@@ -63,7 +63,7 @@ func (r *Recall) Validate() error { return validTarget(r.Conversation, r.ClientI
 type React struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Seq          Seq                   `json:"seq"`
-	ClientID     string                `json:"client_id"`
+	ClientID     string                `json:"client_id" wire:"id"`
 	Emoji        string                `json:"emoji"`
 	Remove       bool                  `json:"remove,omitempty"`
 }
@@ -90,7 +90,7 @@ type Append struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Kind         EntryKind             `json:"kind"` // member or policy
 	From         subjects.User         `json:"from"`
-	ClientID     string                `json:"client_id"` // makes the call repeatable
+	ClientID     string                `json:"client_id" wire:"id"` // makes the call repeatable
 	Body         json.RawMessage       `json:"body"`
 	First        bool                  `json:"first,omitempty"` // only if the conversation has no entry yet, else Conflict
 }
@@ -140,6 +140,9 @@ func validClientID(id string) error {
 }
 
 func validBody(body json.RawMessage) error {
+	if len(body) > MaxBody {
+		return Errorf(TooLarge, "The body has %d bytes; at most %d are allowed.", len(body), MaxBody)
+	}
 	if !isObject(body) {
 		return Errorf(BadData, "body must be a JSON object, such as {\"text\":\"hi\"}.")
 	}
