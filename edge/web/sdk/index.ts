@@ -1,0 +1,9 @@
+// The SDK: everything a chat client needs but the page.
+
+export { adopt, Client, signedIn, signIn, type ClientEvents, type ClientOptions } from "./client.js";
+export type { ConnectionState, Phase } from "./connection.js";
+export { Conversation, type PeerMarks } from "./conversation.js";
+export { Log } from "./log.js";
+export type { Item } from "./outbox.js";
+export * from "./protocol.js";
+export { MemoryStorage, type Lock, type Storage } from "./storage.js";
