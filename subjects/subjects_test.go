@@ -1,0 +1,139 @@
+package subjects
+
+import (
+	"hash/fnv"
+	"strings"
+	"testing"
+)
+
+// TestPartitionsStay holds conversations where earlier releases put them: a difference would hide their history.
+func TestPartitionsStay(t *testing.T) {
+	golden := map[Conversation]int{
+		"g.general": 0, "g.a": 11, "g.b": 14, "c.news": 3, "c.general": 12, "d.ada.bob": 4, "d.a.b": 2, "d.alice.zoe": 1, "g.x-1_y": 10, "g.0": 8, "c.0": 12,
+		"g.conversation-with-a-long-name": 11,
+	}
+	for c, want := range golden {
+		if got := c.Partition(); got != want {
+			t.Errorf("%s moved from partition %d to %d", c, want, got)
+		}
+	}
+	var spread [Partitions]int
+	for a := range 26 {
+		for b := range 26 {
+			c := Conversation("g." + string(rune('a'+a)) + string(rune('a'+b)))
+			hash := fnv.New32a()
+			hash.Write([]byte(c))
+			if want := int(hash.Sum32() % Partitions); c.Partition() != want {
+				t.Fatalf("%s is in partition %d, by hash/fnv %d", c, c.Partition(), want)
+			}
+			spread[c.Partition()]++
+		}
+	}
+	for p, n := range spread {
+		if n == 0 {
+			t.Errorf("no conversation is in partition %d", p)
+		}
+	}
+}
+
+func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
+	for got, want := range map[string]string{
+		RPC("send", "post"):                   "im.rpc.send.post",
+		Service("send"):                       "im-send",
+		Scale("send", Up):                     "im.scale.send.up",
+		AllOf(Demand):                         "im.scale.*.demand",
+		Job("send", "post"):                   "im.job.send.post",
+		Dead("send"):                          "im.dead.send",
+		Message("g.general"):                  "im.msg.p00.g.general",
+		Live("d.ada.bob"):                     "im.live.d.ada.bob",
+		Signal("c.news"):                      "im.signal.c.news",
+		UserEvents("ada"):                     "im.user.ada",
+		EdgeRequest("e1", EdgeDrain):          "im.edge.e1.drain",
+		PresenceOf("ada"):                     "im.presence.s.ada.*",
+		PresenceSettingOf("ada"):              "im.presence.u.ada",
+		PresenceKey("im.presence.e.e1"):       "e.e1",
+		MessagesStream(3):                     "IM_MESSAGES_03",
+		StreamOf("g.general"):                 "IM_MESSAGES_00",
+		PartitionMessages(3):                  "im.msg.p03.>",
+		BucketStream(BucketUsers):             "KV_IM_USERS",
+		BucketSubject(BucketUsers, "ada"):     "$KV.IM_USERS.ada",
+		MemberKey("g.general", "ada"):         "c.g.general.ada",
+		MembersPattern("g.general"):           "c.g.general.*",
+		MembershipKey("ada", "g.general"):     "u.ada.g.general",
+		MembershipsPattern("ada"):             "u.ada.>",
+		CursorKey("ada", "d.ada.bob"):         "u.ada.d.ada.bob",
+		ReaderKey("d.ada.bob", "ada"):         "c.d.ada.bob.ada",
+		ReadersPattern("d.ada.bob"):           "c.d.ada.bob.*",
+		LeaseKey("e1"):                        "e.e1",
+		DeviceKey("ada", "web-1"):             "s.ada.web-1",
+		DevicesPattern("ada"):                 "s.ada.*",
+		AmendsKey("g.general", 1<<64-1):       "g.general.18446744073709551615",
+		BucketSubject(BucketAmends, "g.a.10"): "$KV.IM_AMENDS.g.a.10",
+	} {
+		if got != want {
+			t.Errorf("%q instead of %q", got, want)
+		}
+	}
+}
+
+func TestPatternsMatchTheirSubjectsOnly(t *testing.T) {
+	subjects := map[string][]string{
+		AllRPC:                               {RPC("send", "post")},
+		AllScale:                             {Scale("send", Up), Scale("send", Bye), Scale("send", Who), Scale("send", Demand)},
+		AllOf(Up):                            {Scale("send", Up)},
+		AllMessages:                          {Message("g.a"), Message("d.a.b"), Message("c.a")},
+		AllLive:                              {Live("g.a"), Live("d.a.b"), Live("c.a")},
+		AllLiveDirect:                        {Live("d.a.b")},
+		AllSignalDirect:                      {Signal("d.a.b")},
+		AllJobs:                              {Job("send", "post")},
+		AllDead:                              {Dead("send")},
+		AllLeases:                            {presencePrefix + LeaseKey("e1")},
+		PresenceOf("ada"):                    {presencePrefix + DeviceKey("ada", "web")},
+		PartitionMessages(0):                 {Message("g.general")},
+		BucketSubject(BucketMembers, ">"):    {BucketSubject(BucketMembers, "u.ada.g.a")},
+		MembersPattern("g.a"):                {MemberKey("g.a", "ada")},
+		MembershipsPattern("ada"):            {MembershipKey("ada", "g.a"), MembershipKey("ada", "d.ada.bob")},
+		ReadersPattern("d.ada.bob"):          {ReaderKey("d.ada.bob", "ada")},
+		BucketSubject(BucketPresence, "e.*"): {BucketSubject(BucketPresence, LeaseKey("e1"))},
+	}
+	for pattern, matched := range subjects {
+		for _, s := range matched {
+			if !matches(pattern, s) {
+				t.Errorf("%s does not match %s", pattern, s)
+			}
+		}
+	}
+	for pattern, other := range map[string]string{
+		AllLiveDirect: Live("g.d"), AllSignalDirect: Signal("c.d"), AllRPC: Job("send", "post"), AllOf(Up): Scale("send", Bye),
+		MembersPattern("g.a"): MemberKey("g.ab", "ada"), MembershipsPattern("ada"): MembershipKey("adam", "g.a"), PartitionMessages(1): Message("g.general"),
+	} {
+		if matches(pattern, other) {
+			t.Errorf("%s matches %s", pattern, other)
+		}
+	}
+}
+
+func TestForeignSubjectsAreNotParsed(t *testing.T) {
+	for _, s := range []string{"", "g.general", "im.live.", "im.live", "im.signal.g.a", "x.im.live.g.a", "im.live.g.*", "im.live.>"} {
+		if c, err := ParseLive(s); err == nil {
+			t.Errorf("%q was read as %q", s, c)
+		}
+	}
+	if c, err := ParseSignal("im.live.g.a"); err == nil {
+		t.Errorf("a live subject was read as a signal in %q", c)
+	}
+}
+
+// matches is the rule of NATS: a star stands for one token, a final > for one or more.
+func matches(pattern, subject string) bool {
+	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, token := range p {
+		if token == ">" {
+			return len(s) > i
+		}
+		if i >= len(s) || (token != "*" && token != s[i]) {
+			return false
+		}
+	}
+	return len(p) == len(s)
+}
