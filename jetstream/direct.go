@@ -1,0 +1,244 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+)
+
+const (
+	// patience bounds a request whose context has no deadline.
+	patience = 5 * time.Second
+	// absentPatience bounds how long a request is repeated that nobody listened to, as while a stream changes its leader.
+	absentPatience = 1 * time.Second
+	// maxSubjects is how many subjects the server answers in one multi_last read.
+	maxSubjects = 1024
+	// maxPipelined is how many reads by sequence are on their way at once.
+	maxPipelined = 512
+	// maxBatchBytes is how much the server sends for one request before it is asked to go on.
+	maxBatchBytes = 8 << 20
+)
+
+// rawMsg is a stored message.
+type rawMsg struct {
+	Subject  string
+	Sequence uint64
+	Time     time.Time
+	Header   nats.Header // with the Nats- headers of the read among them
+	Data     []byte
+}
+
+// ack is JetStream's answer to a publish.
+type ack struct {
+	Stream    string
+	Sequence  uint64
+	Duplicate bool // Sequence is that of the first one
+}
+
+// publish stores a message and returns its place. The error wraps ErrConflict when an expectation in the header did not hold (the server's code
+// is in *apiError), ErrTooLarge, or ErrUnavailable; only the last leaves open whether the message was stored.
+func (s *Store) publish(ctx context.Context, subject string, header nats.Header, data []byte) (ack, error) {
+	reply, err := s.request(ctx, &nats.Msg{Subject: subject, Header: header, Data: data})
+	if err != nil {
+		return ack{}, err
+	}
+	var answer struct {
+		Stream    string    `json:"stream"`
+		Seq       uint64    `json:"seq"`
+		Duplicate bool      `json:"duplicate"`
+		Error     *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return ack{}, fmt.Errorf("%w: an answer that is no acknowledgement: %w", ErrUnavailable, err)
+	}
+	if answer.Error != nil {
+		return ack{}, answer.Error
+	}
+	if answer.Stream == "" || answer.Seq == 0 {
+		return ack{}, fmt.Errorf("%w: an answer that is no acknowledgement", ErrUnavailable)
+	}
+	return ack{Stream: answer.Stream, Sequence: answer.Seq, Duplicate: answer.Duplicate}, nil
+}
+
+// lastFromLeader returns the last message under a subject, or ErrNotFound. It sees every write that was acknowledged before.
+func (s *Store) lastFromLeader(ctx context.Context, stream, subject string) (*rawMsg, error) {
+	return s.readLeader(ctx, stream, readRequest{LastFor: subject})
+}
+
+// sequenceFromLeader returns the message with a stream sequence, or ErrNotFound when it was erased or never there.
+func (s *Store) sequenceFromLeader(ctx context.Context, stream string, seq uint64) (*rawMsg, error) {
+	return s.readLeader(ctx, stream, readRequest{Seq: seq})
+}
+
+// readRequest is the body of a read of messages (ADR-31 of NATS).
+type readRequest struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	LastFor   string   `json:"last_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	UpToSeq   uint64   `json:"up_to_seq,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+}
+
+func (s *Store) readLeader(ctx context.Context, stream string, body readRequest) (*rawMsg, error) {
+	var answer struct {
+		Error   *apiError `json:"error"`
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := s.ask(ctx, subjects.LeaderRead(stream), body, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Error != nil {
+		return nil, answer.Error
+	}
+	m := answer.Message
+	if m == nil {
+		return nil, fmt.Errorf("%w: an answer without a message", ErrUnavailable)
+	}
+	msg := &rawMsg{Subject: m.Subject, Sequence: m.Seq, Time: m.Time, Data: m.Data}
+	if len(m.Header) > 0 {
+		header, err := nats.DecodeHeadersMsg(m.Header)
+		if err != nil {
+			return nil, fmt.Errorf("read the headers of message %d of %s: %w", m.Seq, stream, err)
+		}
+		msg.Header = header
+	}
+	return msg, nil
+}
+
+// lastDirect returns the last message under a subject from any replica, or ErrNotFound. At more than one replica it may be a moment old.
+func (s *Store) lastDirect(ctx context.Context, stream, subject string) (*rawMsg, error) {
+	reply, err := s.request(ctx, &nats.Msg{Subject: subjects.DirectReadLast(stream, subject)})
+	if err != nil {
+		return nil, err
+	}
+	return directMsg(reply)
+}
+
+// erase overwrites a message with random bytes and removes it. It succeeds also when the message is gone already.
+func (s *Store) erase(ctx context.Context, stream string, seq uint64) error {
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	if err := s.ask(ctx, subjects.EraseMessage(stream), readRequest{Seq: seq}, &answer); err != nil {
+		return err
+	}
+	if answer.Error != nil && !errors.Is(answer.Error, ErrNotFound) {
+		return answer.Error
+	}
+	return nil
+}
+
+// keys returns, from the leader, the subjects under which a stream holds messages, in ascending order. It costs about a microsecond each.
+func (s *Store) keys(ctx context.Context, stream, pattern string) ([]string, error) {
+	var all []string
+	for {
+		var answer struct {
+			Error *apiError `json:"error"`
+			Total int       `json:"total"`
+			State struct {
+				Subjects subjectNames `json:"subjects"`
+			} `json:"state"`
+		}
+		body := struct {
+			Filter string `json:"subjects_filter"`
+			Offset int    `json:"offset,omitempty"`
+		}{pattern, len(all)}
+		if err := s.ask(ctx, subjects.StreamInfo(stream), body, &answer); err != nil {
+			return nil, err
+		}
+		if answer.Error != nil {
+			return nil, answer.Error
+		}
+		all = append(all, answer.State.Subjects...)
+		if len(answer.State.Subjects) == 0 || len(all) >= answer.Total {
+			return all, nil
+		}
+	}
+}
+
+// ask sends a JSON request to JetStream and reads the JSON answer.
+func (s *Store) ask(ctx context.Context, subject string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("write a request: %w", err)
+	}
+	reply, err := s.request(ctx, &nats.Msg{Subject: subject, Data: data})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(reply.Data, answer); err != nil {
+		return fmt.Errorf("%w: an answer that is not JSON: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// request sends one request and waits for one answer. While nobody listens, which proves that nothing was delivered, it tries again for
+// absentPatience.
+func (s *Store) request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for began := time.Now(); ; {
+		reply, err := s.nc.RequestMsgWithContext(ctx, msg)
+		if err == nil {
+			return reply, nil
+		}
+		if !errors.Is(err, nats.ErrNoResponders) || time.Since(began) > absentPatience {
+			return nil, natsError(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, natsError(err)
+		case <-time.After(20*time.Millisecond + rand.N(60*time.Millisecond)):
+		}
+	}
+}
+
+// natsError maps an error of the NATS connection to those of this package.
+func natsError(err error) error {
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// directMsg reads the answer to a direct read; the error wraps ErrNotFound, ErrTooMany or ErrUnavailable.
+func directMsg(m *nats.Msg) (*rawMsg, error) {
+	if status := m.Header.Get("Status"); status != "" {
+		return nil, statusError(status, m.Header.Get("Description"))
+	}
+	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%w: an answer without a sequence", ErrUnavailable)
+	}
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: an answer without a time", ErrUnavailable)
+	}
+	return &rawMsg{Subject: m.Header.Get("Nats-Subject"), Sequence: seq, Time: at, Header: m.Header, Data: m.Data}, nil
+}
+
+func statusError(status, description string) error {
+	switch status {
+	case "404":
+		return ErrNotFound
+	case "413":
+		return ErrTooMany
+	case "503":
+		return fmt.Errorf("%w: %w", ErrUnavailable, nats.ErrNoResponders)
+	}
+	return fmt.Errorf("%w: status %s: %s", ErrUnavailable, status, description)
+}

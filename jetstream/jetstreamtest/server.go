@@ -1,0 +1,129 @@
+// Package jetstreamtest runs a real NATS server with JetStream inside a test: its own port, its own directory, gone when the test ends.
+// There is no mock of NATS in confab; whatever keeps or reads state is tested against this.
+//
+// It is the only package beside deploy that may import nats-server, and only tests import it.
+package jetstreamtest
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/jetstream"
+)
+
+// startTimeout bounds the start and the stop of a server, and the declaration of the store, also on a machine that is busy.
+const startTimeout = 30 * time.Second
+
+// Server is an embedded NATS server of one test.
+type Server struct {
+	URL string // where clients connect; it stays the same over Restart
+
+	options *server.Options
+	server  *server.Server
+}
+
+// Option changes how Start runs the server.
+type Option func(*server.Options)
+
+// Synced makes the server sync every write to the disk before it answers, as the product does. Tests are faster without, and lose
+// nothing, as long as the machine stays up.
+func Synced() Option { return func(o *server.Options) { o.SyncAlways = true } }
+
+// Configure lets a test change the options of the server, such as its users and limits.
+func Configure(change func(*server.Options)) Option { return change }
+
+// Start runs a server with JetStream on a free port of the loopback interface, which stops when the test ends.
+func Start(t testing.TB, options ...Option) *Server {
+	t.Helper()
+	s := &Server{options: &server.Options{
+		ServerName: "test",
+		Host:       "127.0.0.1",
+		Port:       server.RANDOM_PORT,
+		JetStream:  true,
+		StoreDir:   t.TempDir(),
+		NoLog:      true,
+		NoSigs:     true,
+	}}
+	for _, option := range options {
+		option(s.options)
+	}
+	s.start(t)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// Restart stops the server and starts it again on the same port with the same data. Connections of Connect find it by themselves.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.Stop(t)
+	s.start(t)
+}
+
+// Stop stops the server until Restart, for tests of what happens without a store.
+func (s *Server) Stop(testing.TB) { s.stop() }
+
+// Connect returns a connection that reconnects for ever and is closed when the test ends.
+func (s *Server) Connect(t testing.TB, options ...nats.Option) *nats.Conn {
+	t.Helper()
+	options = append([]nats.Option{
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(10 * time.Millisecond),
+		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
+		nats.Timeout(startTimeout),
+	}, options...)
+	nc, err := nats.Connect(s.URL, options...)
+	if err != nil {
+		t.Fatalf("connect to the test server: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// Store returns a store on a connection of its own, after all assets were declared in their standalone form.
+func (s *Server) Store(t testing.TB) *jetstream.Store {
+	t.Helper()
+	return s.StoreOn(t, s.Connect(t))
+}
+
+// StoreOn returns a store on a given connection, after all assets were declared in their standalone form.
+func (s *Server) StoreOn(t testing.TB, nc *nats.Conn) *jetstream.Store {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
+		t.Fatalf("declare the store: %v", err)
+	}
+	store, err := jetstream.Open(ctx, nc)
+	if err != nil {
+		t.Fatalf("open the store: %v", err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+func (s *Server) start(t testing.TB) {
+	t.Helper()
+	// The server fills in defaults; a copy keeps what the test asked for.
+	running, err := server.NewServer(s.options.Clone())
+	if err != nil {
+		t.Fatalf("make the test server: %v", err)
+	}
+	running.Start()
+	if !running.ReadyForConnections(startTimeout) {
+		running.Shutdown()
+		t.Fatal("the test server did not start")
+	}
+	s.server = running
+	s.URL = running.ClientURL()
+	s.options.Port = running.Addr().(*net.TCPAddr).Port
+}
+
+func (s *Server) stop() {
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}

@@ -1,0 +1,219 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+)
+
+// replies receives the answers of requests that have more than one, all over one subscription, so that a read of a hundred messages
+// costs no subscription of its own. The subscription's goroutine calls take under mu; whoever waits owns the result once it has removed its
+// gathering under mu.
+type replies struct {
+	nc     *nats.Conn
+	prefix string
+	sub    *nats.Subscription
+
+	mu      sync.Mutex
+	last    uint64
+	waiting map[uint64]*gathering
+}
+
+// gathering collects the answers to one set of requests. The server's answers are bounded by maxPipelined and maxBatchBytes.
+type gathering struct {
+	take func(index int, m *nats.Msg) (finished bool)
+	done chan struct{}
+}
+
+func newReplies(nc *nats.Conn) (*replies, error) {
+	r := &replies{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]*gathering{}}
+	sub, err := nc.Subscribe(r.prefix+"*.*", r.receive)
+	if err != nil {
+		return nil, err
+	}
+	// Answers are kept, not processed, so the default of 64 MiB is never near; only the number of messages is lifted.
+	if err := sub.SetPendingLimits(-1, 256<<20); err != nil {
+		return nil, errors.Join(err, sub.Unsubscribe())
+	}
+	r.sub = sub
+	return r, nil
+}
+
+// close ends the subscription; on a closed connection there is nothing left to end.
+func (r *replies) close() { _ = r.sub.Unsubscribe() }
+
+func (r *replies) receive(m *nats.Msg) {
+	call, index, _ := strings.Cut(m.Subject[len(r.prefix):], ".")
+	id, err := strconv.ParseUint(call, 36, 64)
+	if err != nil {
+		return
+	}
+	i, err := strconv.Atoi(index)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.waiting[id]; g != nil && g.take(i, m) {
+		delete(r.waiting, id)
+		close(g.done)
+	}
+}
+
+// gather sends a request for each body to one subject and calls take with every answer and the index of its request, until take reports
+// that it has all.
+func (r *replies) gather(ctx context.Context, subject string, bodies [][]byte, take func(int, *nats.Msg) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	g := &gathering{take: take, done: make(chan struct{})}
+	r.mu.Lock()
+	r.last++
+	id := r.last
+	r.waiting[id] = g
+	r.mu.Unlock()
+	inbox := r.prefix + strconv.FormatUint(id, 36) + "."
+	for i, body := range bodies {
+		if err := r.nc.PublishRequest(subject, inbox+strconv.Itoa(i), body); err != nil {
+			r.forget(id)
+			return natsError(err)
+		}
+	}
+	select {
+	case <-g.done:
+		return nil
+	case <-ctx.Done():
+		r.forget(id)
+		return natsError(ctx.Err())
+	}
+}
+
+func (r *replies) forget(id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, id)
+}
+
+// bySequences returns the messages with the given stream sequences, from any replica, in the order asked for; nil stands for one that is
+// not there: erased, never stored, or at more than one replica not yet copied to the one that answered.
+func (s *Store) bySequences(ctx context.Context, stream string, sequences []uint64) ([]*rawMsg, error) {
+	found := make([]*rawMsg, len(sequences))
+	for start := 0; start < len(sequences); start += maxPipelined {
+		window := sequences[start:min(start+maxPipelined, len(sequences))]
+		bodies := make([][]byte, len(window))
+		for i, seq := range window {
+			bodies[i] = append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')
+		}
+		var failure error
+		missing := len(window)
+		err := s.replies.gather(ctx, subjects.DirectRead(stream), bodies, func(i int, m *nats.Msg) bool {
+			if i < 0 || i >= len(window) {
+				return false
+			}
+			msg, err := directMsg(m)
+			switch {
+			case err == nil:
+				found[start+i] = msg
+			case !errors.Is(err, ErrNotFound):
+				failure = err
+				return true
+			}
+			missing--
+			return missing == 0
+		})
+		if err := firstError(err, failure); err != nil {
+			return nil, fmt.Errorf("read %d messages of %s: %w", len(window), stream, err)
+		}
+	}
+	return found, nil
+}
+
+// multiLast returns the last message under each of the given subjects, from any replica, in ascending order of stream sequence; subjects
+// without a message are left out. Many subjects are read in batches. A subject may be a pattern; ErrTooMany when one batch matches
+// more than 1,024 messages.
+func (s *Store) multiLast(ctx context.Context, stream string, names []string) ([]*rawMsg, error) {
+	var found []*rawMsg
+	for batch := range slices.Chunk(names, maxSubjects) {
+		request := readRequest{MultiLast: batch, MaxBytes: maxBatchBytes}
+		for more := true; more; {
+			body, err := json.Marshal(request)
+			if err != nil {
+				return nil, fmt.Errorf("write a request: %w", err)
+			}
+			before := len(found)
+			var end *nats.Msg
+			err = s.replies.gather(ctx, subjects.DirectRead(stream), [][]byte{body}, func(_ int, m *nats.Msg) bool {
+				if msg, err := directMsg(m); err == nil {
+					found = append(found, msg)
+					return false
+				}
+				end = m
+				return true
+			})
+			if err == nil {
+				more, err = request.goOn(end)
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, fmt.Errorf("read the last messages of %d subjects of %s: %w", len(batch), stream, err)
+			}
+			if err != nil && len(found) > before {
+				// One message vanished between the server's look-up and its read; what came before is not whole.
+				found, more = found[:before], true
+			}
+		}
+	}
+	return found, nil
+}
+
+// goOn reads the end of a batch and, where the server stopped at maxBatchBytes, sets the request to the rest of it.
+func (r *readRequest) goOn(end *nats.Msg) (more bool, err error) {
+	header := end.Header
+	if status := header.Get("Status"); status != "204" || header.Get("Description") != "EOB" {
+		return false, statusError(status, header.Get("Description"))
+	}
+	if pending := header.Get("Nats-Num-Pending"); pending == "" || pending == "0" {
+		return false, nil
+	}
+	last, err1 := strconv.ParseUint(header.Get("Nats-Last-Sequence"), 10, 64)
+	upTo, err2 := strconv.ParseUint(header.Get("Nats-UpTo-Sequence"), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return false, fmt.Errorf("%w: the end of a batch without a sequence: %w", ErrUnavailable, err)
+	}
+	r.Seq, r.UpToSeq = last+1, upTo
+	return true, nil
+}
+
+// firstError returns the first error that is not nil.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subjectNames reads the keys of a JSON object and drops its values, in ascending order.
+type subjectNames []string
+
+// UnmarshalJSON collects the keys; the error is the decoder's.
+func (n *subjectNames) UnmarshalJSON(data []byte) error {
+	var counts map[string]json.RawMessage
+	if err := json.Unmarshal(data, &counts); err != nil {
+		return err
+	}
+	*n = (*n)[:0]
+	for name := range counts {
+		*n = append(*n, name)
+	}
+	slices.Sort(*n)
+	return nil
+}
