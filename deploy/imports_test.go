@@ -1,0 +1,98 @@
+package deploy
+
+import (
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows is the table of who may import whom: for each folder, the packages of this module and of others that its files may import beside the standard
+// library. A longer folder wins over a shorter one. A pattern that ends in /... stands for a package and all below it.
+var arrows = map[string][]string{
+	"subjects":                {},
+	"subjects/wire":           {"subjects"},
+	"jetstream":               {"subjects", "subjects/wire", "github.com/nats-io/nats.go/..."},
+	"jetstream/jetstreamtest": {"jetstream", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server"},
+	"functions":               {"subjects", "subjects/wire", "github.com/nats-io/nats.go", "github.com/nats-io/nats.go/micro"},
+	"functions/functionstest": {"functions", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/auth": {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go",
+		"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/jwkset", "golang.org/x/crypto/argon2"},
+	"functions/send":          {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/history":       {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/conversations": {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/receipts":      {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/presence":      {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
+	"functions/cmd":           {"functions/...", "deploy/process"},
+	"edge": {"functions", "subjects", "subjects/wire", "github.com/nats-io/nats.go", "github.com/gin-gonic/gin", "github.com/gorilla/websocket",
+		"golang.org/x/time/rate", "github.com/prometheus/client_golang/prometheus"},
+	"edge/client":    {"subjects", "subjects/wire", "github.com/gorilla/websocket"},
+	"edge/web":       {},
+	"edge/web/build": {"github.com/evanw/esbuild/pkg/api"},
+	"edge/web/cmd":   {"edge/web/build"},
+	"edge/cmd":       {"deploy/edges", "deploy/process"},
+	"deploy/process": {"functions", "subjects", "github.com/nats-io/nats.go", "go.yaml.in/yaml/v3", "golang.org/x/term"},
+	"deploy":         {"..."},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	used := map[string]bool{}
+	for _, src := range sources(t) {
+		if strings.HasSuffix(src.path, "_test.go") {
+			continue // tests may bring a server, a browser or a peer
+		}
+		row, allowed := rowOf(src.folder())
+		used[row] = true
+		for _, spec := range src.file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if isStandard(imported) || allows(allowed, imported) {
+				continue
+			}
+			t.Errorf("%s imports %s: that arrow is not in the table for %q", src.path, strings.TrimPrefix(imported, module+"/"), row)
+		}
+	}
+	for row := range arrows {
+		if !used[row] {
+			t.Errorf("the table has a row for %q, where there is no package", row)
+		}
+	}
+}
+
+// TestOnlyOnePackageImportsTheJetStreamClient also covers tests: the two packages of that name never meet in one file.
+func TestOnlyOnePackageImportsTheJetStreamClient(t *testing.T) {
+	for _, src := range sources(t) {
+		for _, spec := range src.file.Imports {
+			if spec.Path.Value == `"github.com/nats-io/nats.go/jetstream"` && path.Dir(src.path) != "jetstream" {
+				t.Errorf("%s imports the JetStream client; only package jetstream may", src.path)
+			}
+		}
+	}
+}
+
+// rowOf returns the row of the table for a folder: its own, or that of the nearest folder above.
+func rowOf(folder string) (string, []string) {
+	for at := folder; at != "."; at = path.Dir(at) {
+		if allowed, ok := arrows[at]; ok {
+			return at, allowed
+		}
+	}
+	return folder, nil
+}
+
+func isStandard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
+}
+
+func allows(allowed []string, imported string) bool {
+	imported = strings.TrimPrefix(imported, module+"/")
+	for _, pattern := range allowed {
+		if prefix, all := strings.CutSuffix(pattern, "..."); all && strings.HasPrefix(imported+"/", prefix) || pattern == imported {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,59 @@
+// Package ops serves what operators and probes ask a program over HTTP: /livez, /readyz and /metrics, on a listener of its own that clients never reach.
+//
+// What ready means is decided by the program; this package only asks.
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Check is one condition of readiness; its error is shown to operators.
+type Check struct {
+	Name  string
+	Ready func() error
+}
+
+// NewRegistry returns a registry with the figures of the Go runtime and of the process.
+func NewRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// Serve answers on the listener until ctx ends. /livez says that the process runs, /readyz that every check passes (503 and the first error otherwise).
+func Serve(ctx context.Context, listener net.Listener, registry *prometheus.Registry, checks ...Check) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, checks) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operators: %w", err)
+	}
+	return nil
+}
+
+func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
+	for _, check := range checks {
+		if err := check.Ready(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintf(w, "%s: %v\n", check.Name, err)
+			return
+		}
+		if r.URL.Query().Has("verbose") {
+			fmt.Fprintf(w, "%s: ok\n", check.Name)
+		}
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,87 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+type testConfig struct {
+	Log    LogConfig
+	Listen string        `conf:"listen" help:"where clients connect"`
+	Wait   time.Duration `conf:"wait" help:"how long"`
+	Hosts  []string      `conf:"hosts" help:"which hosts"`
+	Calls  float64       `conf:"calls" help:"how many"`
+	Loud   bool          `conf:"loud" help:"more noise"`
+	Peers  []struct {
+		Name string `yaml:"name"`
+		Port int    `yaml:"port"`
+	} `conf:"peers" help:"a list"`
+}
+
+func TestAFlagWinsOverTheEnvironmentOverTheFileOverTheDefault(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "confab.yaml")
+	text := "listen: file\nwait: 3s\ncalls: 2.5\nhosts: [a, b]\npeers:\n  - {name: x, port: 1}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := testConfig{Listen: "default", Log: LogConfig{Level: "warn"}}
+	rest, err := Load("test", &c, Source{
+		Args: []string{"--listen", "flag", "--loud", "more"},
+		Env:  []string{"CONFAB_LISTEN=env", "CONFAB_WAIT=4s", "CONFAB_CONFIG=" + file, "OTHER=1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "flag" || c.Wait != 4*time.Second || c.Calls != 2.5 || len(c.Hosts) != 2 || !c.Loud || c.Log.Level != "warn" {
+		t.Errorf("loaded %+v", c)
+	}
+	if len(c.Peers) != 1 || c.Peers[0].Name != "x" || c.Peers[0].Port != 1 {
+		t.Errorf("peers are %+v", c.Peers)
+	}
+	if len(rest) != 1 || rest[0] != "more" {
+		t.Errorf("behind the flags stands %q", rest)
+	}
+}
+
+func TestAnUnknownOrWrongSettingIsAnErrorThatHelps(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "confab.yaml")
+	if err := os.WriteFile(file, []byte("\nlisten: x\nlisen: y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		src  Source
+		want string
+	}{
+		"a misspelt flag":     {Source{Args: []string{"--lisen=1"}}, `did you mean "listen"?`},
+		"a misspelt variable": {Source{Env: []string{"CONFAB_LISEN=1"}}, `CONFAB_LISEN, which is no setting of this program (did you mean "listen"?)`},
+		"a misspelt key":      {Source{Args: []string{"--config", file}}, `:3: "lisen" is no setting`},
+		"a bad duration":      {Source{Args: []string{"--wait", "soon"}}, `--wait: "soon" is no duration`},
+		"a bad number":        {Source{Env: []string{"CONFAB_CALLS=many"}}, `CONFAB_CALLS: "many" is no number`},
+		"an unknown subkey":   {Source{Args: []string{"--peers", "[{nam: x}]"}}, "field nam not found"},
+		"a missing file":      {Source{Args: []string{"--config", "nowhere.yaml"}}, "read the configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load("test", &testConfig{}, c.src)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want it to contain %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestHelpListsEverySettingWithItsDefault(t *testing.T) {
+	var out strings.Builder
+	_, err := Load("test", &testConfig{Listen: "here"}, Source{Args: []string{"--help"}, Help: &out})
+	if !errors.Is(err, ErrHelp) {
+		t.Fatalf("the error is %v", err)
+	}
+	for _, want := range []string{"--listen TEXT\n        where clients connect (default here)", "--log TEXT", "--config FILE"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("help lacks %q:\n%s", want, out.String())
+		}
+	}
+}

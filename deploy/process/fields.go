@@ -1,0 +1,150 @@
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// field is one setting: a field of a Config struct with the tags conf and help.
+type field struct {
+	name, help string
+	value      reflect.Value
+}
+
+// fieldsOf returns the settings of a pointer to a struct, in the order of its fields.
+func fieldsOf(config any) ([]field, error) {
+	v := reflect.ValueOf(config)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return nil, fmt.Errorf("a configuration must be a pointer to a struct, not %T", config)
+	}
+	return appendFields(nil, v.Elem()), nil
+}
+
+func appendFields(fields []field, v reflect.Value) []field {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name := f.Tag.Get("conf")
+		switch {
+		case !f.IsExported() || name == "-":
+		case name != "":
+			fields = append(fields, field{name: name, help: f.Tag.Get("help"), value: v.Field(i)})
+		case f.Type.Kind() == reflect.Struct:
+			fields = appendFields(fields, v.Field(i))
+		}
+	}
+	return fields
+}
+
+func (f field) isBool() bool { return f.value.Kind() == reflect.Bool }
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// set parses text into the field. Lists are separated by commas; whatever is neither a scalar nor a list of strings is written as YAML.
+func (f field) set(text string) error {
+	switch v := f.value; {
+	case v.Type() == durationType:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is no duration such as 1m30s", text)
+		}
+		v.SetInt(int64(d))
+	case v.Kind() == reflect.String:
+		v.SetString(text)
+	case v.Kind() == reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(b)
+	case v.CanInt():
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is no whole number", text)
+		}
+		v.SetInt(n)
+	case v.CanUint():
+		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is no whole number from 0", text)
+		}
+		v.SetUint(n)
+	case v.CanFloat():
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is no number", text)
+		}
+		v.SetFloat(n)
+	case isStrings(v):
+		list := reflect.MakeSlice(v.Type(), 0, 4)
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				list = reflect.Append(list, reflect.ValueOf(part).Convert(v.Type().Elem()))
+			}
+		}
+		v.Set(list)
+	default:
+		return decodeYAML([]byte(text), v)
+	}
+	return nil
+}
+
+// setNode takes the field's value from the configuration file.
+func (f field) setNode(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		return f.set(node.Value)
+	}
+	data, err := yaml.Marshal(node)
+	if err != nil {
+		return err
+	}
+	return decodeYAML(data, f.value)
+}
+
+// decodeYAML refuses keys that the type does not have.
+func decodeYAML(data []byte, v reflect.Value) error {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	return decoder.Decode(v.Addr().Interface())
+}
+
+func isStrings(v reflect.Value) bool {
+	return v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String
+}
+
+// kind returns the word that stands for the value in the help.
+func (f field) kind() string {
+	switch v := f.value; {
+	case v.Type() == durationType:
+		return "DURATION"
+	case v.Kind() == reflect.Bool:
+		return ""
+	case v.CanInt() || v.CanUint() || v.CanFloat():
+		return "NUMBER"
+	case isStrings(v):
+		return "A,B,…"
+	case v.Kind() == reflect.String:
+		return "TEXT"
+	}
+	return "YAML"
+}
+
+// preset returns the default as it would be written, "" where it is empty.
+func (f field) preset() string {
+	if f.value.IsZero() {
+		return ""
+	}
+	if isStrings(f.value) {
+		parts := make([]string, f.value.Len())
+		for i := range parts {
+			parts[i] = f.value.Index(i).String()
+		}
+		return strings.Join(parts, ",")
+	}
+	return fmt.Sprint(f.value.Interface())
+}

@@ -1,0 +1,68 @@
+package process
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// NATSConfig says which NATS server a program connects to and as whom.
+type NATSConfig struct {
+	URL         string `conf:"nats-url" help:"NATS servers, separated by commas"`
+	Credentials string `conf:"nats-credentials" help:"file with the credentials of this program"`
+	NKey        string `conf:"nats-nkey" help:"file with the NKey seed of this program"`
+	CA          string `conf:"nats-ca" help:"file with the certificates that NATS servers are checked against"`
+}
+
+// Connect connects to NATS under the given name and keeps reconnecting for as long as the program runs; the returned channel is closed when
+// the connection is closed for good, after which the program must end. Options are added to the ones every program uses.
+func (c NATSConfig) Connect(name string, log *slog.Logger, extra ...nats.Option) (*nats.Conn, <-chan struct{}, error) {
+	closed := make(chan struct{})
+	options := append(Options(name, log), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if c.Credentials != "" {
+		options = append(options, nats.UserCredentials(c.Credentials))
+	}
+	if c.NKey != "" {
+		nkey, err := nats.NkeyOptionFromSeed(c.NKey)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read nats-nkey: %w", err)
+		}
+		options = append(options, nkey)
+	}
+	if c.CA != "" {
+		options = append(options, nats.RootCAs(c.CA))
+	}
+	nc, err := nats.Connect(c.URL, append(options, extra...)...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
+	}
+	return nc, closed, nil
+}
+
+// Options returns the options of every connection of confab to NATS. A ping interval of 5 s finds a paused server before callers have
+// run into their deadlines twice; nothing is buffered while disconnected, since a call that leaves late is worse than one refused.
+func Options(name string, log *slog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.Name(name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(400*time.Millisecond, 400*time.Millisecond),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			log.Warn("disconnected from nats", KeyErr, err)
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to nats", "server", nc.ConnectedServerName()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if sub != nil {
+				log.Error("nats reports an error", "subject", sub.Subject, KeyErr, err)
+				return
+			}
+			log.Error("nats reports an error", KeyErr, err)
+		}),
+	}
+}
