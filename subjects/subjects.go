@@ -36,6 +36,9 @@ const (
 	Demand Verb = "demand" // a caller holds calls that nobody answers
 )
 
+// Everyone stands in the place of a function where a caller asks the instances of all functions to say up again.
+const Everyone Function = "all"
+
 // EdgeVerb is a request to one edge on im.edge.<edge>.<verb>.
 type EdgeVerb string
 

@@ -1,0 +1,109 @@
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// beatEvery is how often an instance repeats that it is up, give or take a tenth. Three missed beats end its lease in callers' tables.
+const beatEvery = time.Second
+
+// announcer says up and bye for an instance. mu makes sure that no up follows the bye. It owns the goroutine of the beat.
+type announcer struct {
+	nc       *nats.Conn
+	log      *slog.Logger
+	function subjects.Function
+	up, bye  []byte
+	subs     []*nats.Subscription
+	done     chan struct{}
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	ended bool
+}
+
+func newAnnouncer(nc *nats.Conn, log *slog.Logger, up wire.InstanceUp) *announcer {
+	a := &announcer{nc: nc, log: log, function: up.Function, done: make(chan struct{})}
+	a.up, _ = json.Marshal(up) // structs of strings and numbers always encode
+	a.bye, _ = json.Marshal(wire.InstanceBye{Function: up.Function, Instance: up.Instance})
+	return a
+}
+
+// start says up for the first time as soon as the server knows all subscriptions made before, so that a call that follows finds them.
+func (a *announcer) start(ctx context.Context) error {
+	for _, f := range []subjects.Function{a.function, subjects.Everyone} {
+		sub, err := a.nc.Subscribe(subjects.Scale(f, subjects.Who), func(*nats.Msg) { a.sayUp() })
+		if err != nil {
+			a.stop()
+			return fmt.Errorf("subscribe to who: %w", err)
+		}
+		a.subs = append(a.subs, sub)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := a.nc.FlushWithContext(ctx); err != nil {
+		a.stop()
+		return fmt.Errorf("flush subscriptions: %w", err)
+	}
+	a.sayUp()
+	a.wg.Go(a.beat)
+	return nil
+}
+
+func (a *announcer) beat() {
+	timer := time.NewTimer(beatEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-a.done:
+			return
+		case <-timer.C:
+			a.sayUp()
+			timer.Reset(beatEvery - beatEvery/10 + rand.N(beatEvery/5))
+		}
+	}
+}
+
+func (a *announcer) sayUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ended {
+		a.publish(subjects.Up, a.up)
+	}
+}
+
+// publish leaves an error to the log: the next beat repeats an up, and a lost bye is mended by the lease.
+func (a *announcer) publish(verb subjects.Verb, body []byte) {
+	if err := a.nc.Publish(subjects.Scale(a.function, verb), body); err != nil {
+		a.log.Debug("announcement not sent", "verb", string(verb), "err", err)
+	}
+}
+
+// stop says bye, once, and ends the beat. The caller flushes.
+func (a *announcer) stop() {
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		return
+	}
+	a.ended = true
+	a.publish(subjects.Bye, a.bye)
+	a.mu.Unlock()
+	close(a.done)
+	for _, sub := range a.subs {
+		if err := sub.Unsubscribe(); err != nil && !a.nc.IsClosed() {
+			a.log.Warn("unsubscribe from who", "err", err)
+		}
+	}
+	a.wg.Wait()
+}

@@ -1,0 +1,213 @@
+package functions
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// refusedRetry is what a caller whose call found no place to wait is told: long enough for a full queue to move, short enough to be worth it.
+const refusedRetry = 200 * time.Millisecond
+
+// endpoint answers the calls of one method.
+type endpoint struct {
+	instance *instance
+	method   Method
+	handler  Handler
+	counters *counters
+	lane     func() Laned // nil where the order does not matter
+}
+
+// request is one call on its way through the pool.
+type request struct {
+	call     *Call
+	reply    string
+	came     time.Time
+	deadline time.Time
+	header   micro.Headers
+	refusal  error // a reason not to ask the handler
+}
+
+// handle runs in the subscription's goroutine, where micro runs an endpoint's requests one after another: it only reads headers, and the
+// body where that decides the lane, and hands over.
+func (e *endpoint) handle(req micro.Request) {
+	now := time.Now()
+	r := &request{reply: req.Reply(), came: now, deadline: now.Add(e.method.timeout()), header: req.Headers()}
+	r.call = &Call{Function: e.instance.function.Name, Method: e.method.Name, Data: req.Data()}
+	if deadline, ok := parseDeadline(first(r.header, subjects.HeaderDeadline)); ok && deadline.Before(r.deadline) {
+		r.deadline = deadline
+	}
+	r.refusal = r.call.readIdentity(r.header)
+	if r.refusal == nil && e.method.Public && !e.method.Anonymous && r.call.User == "" {
+		r.refusal = wire.Errorf(wire.Unauthenticated, "Sign in first.")
+	}
+	if !e.method.Passive {
+		e.instance.touch(now)
+	}
+	lane := ""
+	if r.refusal == nil {
+		lane = e.laneOf(r.call)
+	}
+	if !e.instance.pool.submit(lane, func() { e.serve(r) }) {
+		e.counters.refused.Add(1)
+		e.answerError(r, wire.RetryAfter(wire.Unavailable, refusedRetry, "Too many calls wait; try again."))
+	}
+}
+
+// laneOf decodes the request where its type has a lane. The handler gets what was decoded, or the error.
+func (e *endpoint) laneOf(call *Call) string {
+	if e.lane == nil {
+		return ""
+	}
+	in := e.lane()
+	if err := call.Decode(in); err != nil {
+		call.decodeErr = err
+		return ""
+	}
+	call.decoded = in
+	return in.Lane()
+}
+
+// serve runs in a worker.
+func (e *endpoint) serve(r *request) {
+	if !time.Now().Before(r.deadline) {
+		e.counters.refused.Add(1)
+		e.answerError(r, wire.Errorf(wire.Timeout, "The deadline had passed before the work began."))
+		return
+	}
+	trace, ok := ParseTraceparent(first(r.header, subjects.HeaderTraceparent))
+	if !ok {
+		trace = NewTrace()
+	}
+	ctx := WithTrace(context.WithValue(e.instance.base, callKey{}, r.call), trace.Child())
+	ctx, cancel := context.WithDeadline(ctx, r.deadline)
+	defer cancel()
+
+	data, err := e.run(ctx, r)
+	took := time.Since(r.came)
+	e.counters.latency.add(took)
+	e.counters.processed.Add(1)
+	if err == nil {
+		if err = e.answer(r, data); err == nil {
+			e.debug(ctx, took, "")
+			return
+		}
+	}
+	refusal := e.refusalOf(ctx, err)
+	if refusal.Code.Info().Unknown {
+		e.counters.failed.Add(1)
+	}
+	e.answerError(r, refusal)
+	e.debug(ctx, took, refusal.Code)
+}
+
+func (e *endpoint) debug(ctx context.Context, took time.Duration, code wire.Code) {
+	log := e.instance.log
+	if log.Enabled(ctx, slog.LevelDebug) {
+		log.DebugContext(ctx, "call answered", "took", took, "code", string(code))
+	}
+}
+
+// run asks the handler and encodes what it returns. A panic ends the call, not the instance.
+func (e *endpoint) run(ctx context.Context, r *request) (data []byte, err error) {
+	if r.refusal != nil {
+		return nil, r.refusal
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e.instance.log.ErrorContext(ctx, "handler panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			data, err = nil, wire.Errorf(wire.Internal, internalText)
+		}
+	}()
+	out, err := e.handler(ctx, r.call)
+	if err != nil {
+		return nil, err
+	}
+	return encode(out)
+}
+
+// internalText is all that callers learn of an error without a code.
+const internalText = "Something broke on the server."
+
+// refusalOf turns an error into what the caller may see. Causes that only an operator can mend are logged here, once.
+func (e *endpoint) refusalOf(ctx context.Context, err error) *wire.Error {
+	log := e.instance.log
+	refusal, ok := errors.AsType[*wire.Error](err)
+	switch {
+	case ok && refusal.Code.Known():
+		if error(refusal) != err {
+			level := slog.LevelDebug
+			if refusal.Code.Info().Unknown {
+				level = slog.LevelWarn
+			}
+			log.Log(ctx, level, "call refused", "code", string(refusal.Code), "err", err)
+		}
+		return refusal
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		log.WarnContext(ctx, "call ran out of time", "err", err)
+		return wire.Errorf(wire.Timeout, "The time for the call was over before its work was done.")
+	}
+	log.ErrorContext(ctx, "call failed", "err", err)
+	return wire.Errorf(wire.Internal, internalText)
+}
+
+// answer publishes data. It does not go through micro's own Respond, which may only be called before the subscription's callback returns.
+func (e *endpoint) answer(r *request, data []byte) error {
+	if r.reply == "" {
+		return nil
+	}
+	msg := &nats.Msg{Subject: r.reply, Data: data, Header: nats.Header{subjects.HeaderReply: {e.instance.env.Instance}}}
+	if err := e.instance.nc.PublishMsg(msg); err != nil {
+		return fmt.Errorf("publish an answer of %d bytes: %w", len(data), err)
+	}
+	return nil
+}
+
+// answerError publishes an error in the form of micro's own errors.
+func (e *endpoint) answerError(r *request, refusal *wire.Error) {
+	if r.reply == "" {
+		return
+	}
+	header := nats.Header{
+		subjects.HeaderReply:     {e.instance.env.Instance},
+		subjects.HeaderErrorCode: {string(refusal.Code)},
+		subjects.HeaderErrorText: {refusal.Message},
+	}
+	if refusal.RetryAfterMS > 0 {
+		header[subjects.HeaderRetryAfter] = []string{strconv.FormatInt(refusal.RetryAfterMS, 10)}
+	}
+	if err := e.instance.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header}); err != nil {
+		e.instance.log.Warn("error not sent", "code", string(refusal.Code), "err", err)
+	}
+}
+
+// encode writes what a handler returned. Texts stay as they are: '<' is not escaped.
+func encode(out any) ([]byte, error) {
+	switch out := out.(type) {
+	case nil:
+		return []byte("{}"), nil
+	case []byte:
+		return out, nil
+	case json.RawMessage:
+		return out, nil
+	}
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(out); err != nil {
+		return nil, fmt.Errorf("encode an answer: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}

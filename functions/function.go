@@ -1,0 +1,185 @@
+package functions
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// MaxDescription is the largest length of a function's description, in bytes: more does not fit a table of 80 columns.
+const MaxDescription = 30
+
+// DefaultTimeout is how long a method may take when it names no time of its own.
+const DefaultTimeout = 5 * time.Second
+
+// Function is what a function's package exports: a container, a child process, the all-in-one program and a test all run the same value.
+type Function struct {
+	Name        subjects.Function
+	Description string // at most MaxDescription bytes
+	Methods     []Method
+	New         func(ctx context.Context, env Env) (Handlers, error) // called once an instance; ctx ends with the instance, after its drain
+}
+
+// Method is one call that a function answers.
+type Method struct {
+	Name        subjects.Method
+	Description string
+	Public      bool          // clients may call it; otherwise only edges, functions and operators
+	Anonymous   bool          // clients may call it before they sign in
+	Idempotent  bool          // callers may repeat it after a timeout
+	Passive     bool          // does not count as activity, such as what edges ask again and again
+	Timeout     time.Duration // 0 = DefaultTimeout
+	Request     any           // a zero value of the request's type; a type that is Laned is worked on in order
+	Response    any           // a zero value of the answer's type
+}
+
+// Laned is a request that must be worked on in order with the others of its lane, which is a conversation. Requests of different lanes,
+// of the lane "" and of types that are not Laned run in parallel.
+type Laned interface {
+	Lane() string
+}
+
+// Handlers holds what answers each method of a function.
+type Handlers map[subjects.Method]Handler
+
+// Handler answers one call. What it returns is sent as JSON; []byte and json.RawMessage are sent as they are, and nil as {}. A *wire.Error,
+// wrapped or not, reaches the caller with its code and sentence; any other error is logged and reaches the caller as Internal alone.
+type Handler func(ctx context.Context, call *Call) (any, error)
+
+// Handle makes a Handler of a function that takes a decoded and validated request.
+func Handle[In, Out any](f func(ctx context.Context, call *Call, in *In) (Out, error)) Handler {
+	return func(ctx context.Context, call *Call) (any, error) {
+		in, decoded := call.decoded.(*In)
+		if !decoded {
+			in = new(In)
+			if err := call.Decode(in); err != nil {
+				return nil, err
+			}
+		}
+		return f(ctx, call, in)
+	}
+}
+
+// Env is what an instance gets from the program that runs it. Run fills in what is nil.
+type Env struct {
+	NATS     *nats.Conn // open; it stays the program's and may be shared
+	Log      *slog.Logger
+	Caller   *Caller          // for calls to other functions
+	Now      func() time.Time // the clock, for times that are stored or compared with stored ones
+	Instance string           // the name of the instance, set by Run
+}
+
+// Options tunes an instance. The zero value is fit for use.
+type Options struct {
+	Version      string                // semantic version; "" = 0.0.0
+	Concurrency  int                   // calls worked on at once; 0 = 64
+	Waiting      int                   // calls that wait for a worker, beyond which they are refused; 0 = 1,024, a quarter of it a lane
+	DrainTimeout time.Duration         // how long a drain waits for calls at work before it cancels them; 0 = 20 s
+	Ready        func(instance string) // called once, when calls can arrive
+}
+
+// The defaults of Options.
+const (
+	defaultConcurrency  = 64
+	defaultWaiting      = 1024
+	defaultDrainTimeout = 20 * time.Second
+	defaultVersion      = "0.0.0"
+)
+
+func (o Options) withDefaults() Options {
+	if o.Version == "" {
+		o.Version = defaultVersion
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = defaultConcurrency
+	}
+	if o.Waiting <= 0 {
+		o.Waiting = defaultWaiting
+	}
+	if o.DrainTimeout <= 0 {
+		o.DrainTimeout = defaultDrainTimeout
+	}
+	return o
+}
+
+// Validate returns an error that names the first thing that is wrong with the function's declaration.
+func (f Function) Validate() error {
+	if len(f.Methods) == 0 || f.New == nil {
+		return fmt.Errorf("function %q has no methods or no constructor", f.Name)
+	}
+	if f.Description == "" || len(f.Description) > MaxDescription {
+		return fmt.Errorf("function %s: the description must have 1 to %d bytes", f.Name, MaxDescription)
+	}
+	seen := map[subjects.Method]bool{}
+	for _, m := range f.Methods {
+		if _, _, err := subjects.ParseCall(string(f.Name) + "." + string(m.Name)); err != nil {
+			return fmt.Errorf("function %q, method %q: %w", f.Name, m.Name, err)
+		}
+		if seen[m.Name] {
+			return fmt.Errorf("function %s names its method %s twice", f.Name, m.Name)
+		}
+		if m.Anonymous && !m.Public {
+			return fmt.Errorf("method %s.%s is anonymous and not public", f.Name, m.Name)
+		}
+		if m.Timeout < 0 {
+			return fmt.Errorf("method %s.%s has a negative timeout", f.Name, m.Name)
+		}
+		seen[m.Name] = true
+	}
+	return nil
+}
+
+// check compares the handlers that a constructor returned with what the function declares.
+func (f Function) check(handlers Handlers) error {
+	for _, m := range f.Methods {
+		if handlers[m.Name] == nil {
+			return fmt.Errorf("function %s has no handler for its method %s", f.Name, m.Name)
+		}
+	}
+	if len(handlers) > len(f.Methods) {
+		return fmt.Errorf("function %s has handlers for methods that it does not declare: %v", f.Name, slices.Sorted(maps.Keys(handlers)))
+	}
+	return nil
+}
+
+func (m Method) timeout() time.Duration {
+	if m.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return m.Timeout
+}
+
+// lane returns a function that makes an empty request for decoding where the method's requests are Laned, and nil otherwise.
+func (m Method) lane() func() Laned {
+	if m.Request == nil {
+		return nil
+	}
+	t := reflect.TypeOf(m.Request)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if !reflect.PointerTo(t).Implements(reflect.TypeFor[Laned]()) {
+		return nil
+	}
+	return func() Laned { return reflect.New(t).Interface().(Laned) }
+}
+
+// instanceMethods returns what callers must know of the methods.
+func (f Function) instanceMethods() []wire.InstanceMethod {
+	methods := make([]wire.InstanceMethod, len(f.Methods))
+	for i, m := range f.Methods {
+		methods[i] = wire.InstanceMethod{
+			Name: m.Name, Public: m.Public, Anonymous: m.Anonymous, Idempotent: m.Idempotent, TimeoutMS: m.timeout().Milliseconds(),
+		}
+	}
+	return methods
+}

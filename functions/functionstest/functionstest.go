@@ -1,0 +1,131 @@
+// Package functionstest runs functions in tests: on a real NATS server, with the runtime that programs use. It leaves the store to package
+// jetstreamtest, which also starts servers with streams; a function that stores nothing is tested on the server that Connect starts.
+package functionstest
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+)
+
+// patience bounds every wait of this package: far more than a slow machine needs, so that a failure is a failure.
+const patience = 20 * time.Second
+
+// Instance is a function that runs until the test ends or Stop is called.
+type Instance struct {
+	Name   string // as its answers and its micro service show it
+	cancel context.CancelFunc
+	result chan error
+}
+
+// Run runs one instance of a function until the test ends, and returns when it is up. At most one Options is given. The test fails if the
+// instance ends with an error.
+func Run(t testing.TB, nc *nats.Conn, f functions.Function, options ...functions.Options) *Instance {
+	t.Helper()
+	return RunEnv(t, functions.Env{NATS: nc}, f, options...)
+}
+
+// RunEnv is Run for tests that bring their own clock or Caller.
+func RunEnv(t testing.TB, env functions.Env, f functions.Function, options ...functions.Options) *Instance {
+	t.Helper()
+	var opts functions.Options
+	if len(options) > 0 {
+		opts = options[0]
+	}
+	if env.Log == nil {
+		env.Log = Log(t)
+	}
+	up := make(chan string, 1)
+	ready := opts.Ready
+	opts.Ready = func(instance string) {
+		up <- instance
+		if ready != nil {
+			ready(instance)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	in := &Instance{cancel: cancel, result: make(chan error, 1)}
+	go func() { in.result <- functions.Run(ctx, f, env, opts) }()
+	t.Cleanup(func() { in.Stop(t) })
+	select {
+	case in.Name = <-up:
+	case err := <-in.result:
+		in.result <- nil
+		t.Fatalf("function %s did not start: %v", f.Name, err)
+	case <-time.After(patience):
+		t.Fatalf("function %s is not up after %s", f.Name, patience)
+	}
+	return in
+}
+
+// Stop drains the instance and waits for its end; it may be called more than once.
+func (in *Instance) Stop(t testing.TB) {
+	t.Helper()
+	in.cancel()
+	select {
+	case err := <-in.result:
+		in.result <- nil
+		if err != nil {
+			t.Errorf("instance %s ended: %v", in.Name, err)
+		}
+	case <-time.After(patience):
+		t.Errorf("instance %s still drains after %s", in.Name, patience)
+	}
+}
+
+// Caller returns a Caller that is closed when the test ends.
+func Caller(t testing.TB, nc *nats.Conn) *functions.Caller {
+	t.Helper()
+	caller, err := functions.NewCaller(nc, Log(t))
+	if err != nil {
+		t.Fatalf("caller: %v", err)
+	}
+	t.Cleanup(caller.Close)
+	return caller
+}
+
+// As returns the identity of a user as an edge would pass it on, for functions.Invoke.
+func As(user subjects.User) *functions.Call {
+	return &functions.Call{User: user, Device: "test", Session: "session-" + string(user), Address: "192.0.2.1"}
+}
+
+// Log returns a logger that writes to the test's output.
+func Log(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// Server starts a NATS server without streams, which ends with the test, and returns its URL.
+func Server(t testing.TB) string {
+	t.Helper()
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatalf("make a server: %v", err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(patience) {
+		t.Fatal("the server is not ready")
+	}
+	return ns.ClientURL()
+}
+
+// Connect returns a connection that is closed when the test ends; to a server of its own, or to the given URL.
+func Connect(t testing.TB, url ...string) *nats.Conn {
+	t.Helper()
+	if len(url) == 0 {
+		url = []string{Server(t)}
+	}
+	nc, err := nats.Connect(url[0], nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}

@@ -1,0 +1,109 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+)
+
+// errTryOver is returned by request when the try's own time was over before ctx ended.
+var errTryOver = errors.New("no answer within the time of the try")
+
+// inbox gets the answers to a Caller's calls on one subscription. Unlike the client library's own, it goes on waiting when something comes
+// that is no function's answer: the acknowledgement of a stream that captures the subject, or the echo of a subscriber that should not be there.
+type inbox struct {
+	nc     *nats.Conn
+	prefix string // ends in a dot; a number follows
+	sub    *nats.Subscription
+	spare  sync.Pool // of chan *nats.Msg with room for one
+
+	mu      sync.Mutex
+	last    uint64
+	waiting map[uint64]chan *nats.Msg
+}
+
+func newInbox(nc *nats.Conn) (*inbox, error) {
+	b := &inbox{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]chan *nats.Msg{}}
+	b.spare.New = func() any { return make(chan *nats.Msg, 1) }
+	var err error
+	b.sub, err = nc.Subscribe(b.prefix+"*", b.deliver)
+	return b, err
+}
+
+func (b *inbox) close() { _ = b.sub.Unsubscribe() } // fails only where the connection has forgotten it already
+
+// deliver hands an answer to the call that waits for it, and forgets the call.
+func (b *inbox) deliver(msg *nats.Msg) {
+	if !isAnswer(msg) && !isNoResponders(msg) {
+		return
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(msg.Subject, b.prefix), 36, 64)
+	if err != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ch, ok := b.waiting[n]; ok {
+		delete(b.waiting, n)
+		ch <- msg // has room: one message at most is sent to it
+	}
+}
+
+// request publishes msg and waits for its answer, until ctx ends or, where try is positive, for try.
+func (b *inbox) request(ctx context.Context, msg *nats.Msg, try time.Duration) (*nats.Msg, error) {
+	ch := b.spare.Get().(chan *nats.Msg)
+	b.mu.Lock()
+	b.last++
+	n := b.last
+	b.waiting[n] = ch
+	b.mu.Unlock()
+	defer b.forget(n, ch)
+
+	msg.Reply = b.prefix + strconv.FormatUint(n, 36)
+	if err := b.nc.PublishMsg(msg); err != nil {
+		return nil, err
+	}
+	var over <-chan time.Time
+	if deadline, ok := ctx.Deadline(); try > 0 && ok && time.Until(deadline) > try {
+		timer := time.NewTimer(try)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case answer := <-ch:
+		if isNoResponders(answer) {
+			return nil, nats.ErrNoResponders
+		}
+		return answer, nil
+	case <-over:
+		return nil, errTryOver
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// forget gives the channel back, empty. After the number is gone from the map nobody sends to it.
+func (b *inbox) forget(n uint64, ch chan *nats.Msg) {
+	b.mu.Lock()
+	delete(b.waiting, n)
+	b.mu.Unlock()
+	select {
+	case <-ch:
+	default:
+	}
+	b.spare.Put(ch)
+}
+
+func isAnswer(msg *nats.Msg) bool { return first(msg.Header, subjects.HeaderReply) != "" }
+
+// isNoResponders recognises the server's notice that nobody subscribes to the subject.
+func isNoResponders(msg *nats.Msg) bool {
+	return len(msg.Data) == 0 && first(msg.Header, "Status") == "503"
+}

@@ -1,0 +1,274 @@
+package functions
+
+import (
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// lease is how long an instance counts as up after its last beat; doubt is after how much silence it is asked.
+const (
+	lease    = 3 * time.Second
+	doubt    = 2 * time.Second
+	sweep    = 500 * time.Millisecond
+	askPause = 50 * time.Millisecond // between two questions about one function
+)
+
+// table knows which instances are up. One goroutine, run, owns instances and asked; everybody reads the snapshot, which is replaced as a
+// whole and rarely: when an instance comes or goes.
+type table struct {
+	nc        *nats.Conn
+	log       *slog.Logger
+	current   atomic.Pointer[snapshot]
+	events    chan *nats.Msg // filled by the connection's reader; when it is full events are dropped and the next beats mend that
+	questions chan subjects.Function
+	wrong     chan correction
+	subs      []*nats.Subscription
+	done      chan struct{}
+	wg        sync.WaitGroup
+
+	instances map[subjects.Function]map[string]*known
+	methods   map[subjects.Function]map[subjects.Method]knownMethod // of functions without instances too
+	asked     map[subjects.Function]time.Time
+}
+
+// known is one instance.
+type known struct {
+	up   wire.InstanceUp
+	seen time.Time // monotonic, of its newest beat
+}
+
+// correction says that a call sent at a time reached no instance of the function.
+type correction struct {
+	function subjects.Function
+	sent     time.Time
+}
+
+// snapshot is what callers read. It never changes once it is stored.
+type snapshot struct {
+	functions map[subjects.Function]*functionState
+	public    []string
+	changed   chan struct{} // closed when a newer snapshot stands
+}
+
+type functionState struct {
+	instances int
+	methods   map[subjects.Method]knownMethod
+}
+
+type knownMethod struct {
+	wire.InstanceMethod
+	subject string
+}
+
+func (s *snapshot) method(f subjects.Function, m subjects.Method) (knownMethod, bool) {
+	state := s.functions[f]
+	if state == nil {
+		return knownMethod{}, false
+	}
+	method, ok := state.methods[m]
+	return method, ok
+}
+
+func newTable(nc *nats.Conn, log *slog.Logger) (*table, error) {
+	t := &table{
+		nc: nc, log: log, done: make(chan struct{}),
+		events: make(chan *nats.Msg, 1024), questions: make(chan subjects.Function, 64), wrong: make(chan correction, 64),
+		instances: map[subjects.Function]map[string]*known{},
+		methods:   map[subjects.Function]map[subjects.Method]knownMethod{},
+		asked:     map[subjects.Function]time.Time{},
+	}
+	t.current.Store(&snapshot{changed: make(chan struct{})})
+	// One channel for both, so that an instance's up and bye stay in order.
+	for _, verb := range []subjects.Verb{subjects.Up, subjects.Bye} {
+		sub, err := nc.ChanSubscribe(subjects.AllOf(verb), t.events)
+		if err != nil {
+			t.unsubscribe()
+			return nil, err
+		}
+		t.subs = append(t.subs, sub)
+	}
+	connected := nc.StatusChanged(nats.CONNECTED)
+	t.wg.Go(func() {
+		defer nc.RemoveStatusListener(connected)
+		t.run(connected)
+	})
+	t.publishWho(subjects.Everyone)
+	return t, nil
+}
+
+func (t *table) now() *snapshot { return t.current.Load() }
+
+// ask has the instances of a function say up again. It does not wait; questions in quick succession are one.
+func (t *table) ask(f subjects.Function) {
+	select {
+	case t.questions <- f:
+	default: // as many are under way already
+	}
+}
+
+// correct takes instances out that were last heard of before a call reached nobody.
+func (t *table) correct(f subjects.Function, sent time.Time) {
+	select {
+	case t.wrong <- correction{f, sent}:
+	default: // others say the same
+	}
+}
+
+func (t *table) unsubscribe() {
+	for _, sub := range t.subs {
+		_ = sub.Unsubscribe() // fails only where the connection has forgotten it already
+	}
+}
+
+func (t *table) close() {
+	t.unsubscribe()
+	close(t.done)
+	t.wg.Wait()
+}
+
+func (t *table) run(connected <-chan nats.Status) {
+	ticker := time.NewTicker(sweep)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-t.done:
+			return
+		case msg := <-t.events:
+			t.heard(msg)
+		case f := <-t.questions:
+			if now := time.Now(); now.Sub(t.asked[f]) > askPause {
+				t.asked[f] = now
+				t.publishWho(f)
+			}
+		case c := <-t.wrong:
+			t.forget(c.function, func(k *known) bool { return k.seen.Before(c.sent) })
+		case <-connected:
+			t.renew()
+		case <-ticker.C:
+			t.sweep()
+		}
+	}
+}
+
+// heard reads an event. What cannot be read, or speaks of another function than its subject, is ignored.
+func (t *table) heard(msg *nats.Msg) {
+	var up wire.InstanceUp // a bye has a part of its fields
+	if err := json.Unmarshal(msg.Data, &up); err != nil || up.Instance == "" {
+		t.log.Debug("scaling event cannot be read", "subject", msg.Subject)
+		return
+	}
+	switch msg.Subject {
+	case subjects.Scale(up.Function, subjects.Up):
+		t.cameUp(up)
+	case subjects.Scale(up.Function, subjects.Bye):
+		t.forget(up.Function, func(k *known) bool { return k.up.Instance == up.Instance })
+	}
+}
+
+func (t *table) cameUp(up wire.InstanceUp) {
+	if k := t.instances[up.Function][up.Instance]; k != nil {
+		k.seen = time.Now()
+		return
+	}
+	if t.instances[up.Function] == nil {
+		t.instances[up.Function] = map[string]*known{}
+	}
+	t.instances[up.Function][up.Instance] = &known{up: up, seen: time.Now()}
+	t.publish(up.Function)
+}
+
+// forget takes out the instances of a function of which gone is true.
+func (t *table) forget(f subjects.Function, gone func(*known) bool) {
+	before := len(t.instances[f])
+	maps.DeleteFunc(t.instances[f], func(_ string, k *known) bool { return gone(k) })
+	if len(t.instances[f]) != before {
+		t.publish(f)
+	}
+}
+
+// renew gives everybody a new lease after a reconnect: their beats could not be heard.
+func (t *table) renew() {
+	for _, instances := range t.instances {
+		for _, k := range instances {
+			k.seen = time.Now()
+		}
+	}
+	t.publishWho(subjects.Everyone)
+}
+
+// sweep ends leases and asks those that have been silent. While the connection is down nothing can be heard, so nothing ends.
+func (t *table) sweep() {
+	if !t.nc.IsConnected() {
+		return
+	}
+	now := time.Now()
+	for f, instances := range t.instances {
+		for _, k := range instances {
+			if now.Sub(k.seen) > doubt {
+				t.publishWho(f)
+				break
+			}
+		}
+		t.forget(f, func(k *known) bool { return now.Sub(k.seen) > lease })
+	}
+	maps.DeleteFunc(t.asked, func(_ subjects.Function, at time.Time) bool { return now.Sub(at) > lease })
+}
+
+func (t *table) publishWho(f subjects.Function) {
+	if err := t.nc.Publish(subjects.Scale(f, subjects.Who), nil); err != nil {
+		t.log.Debug("question not sent", "function", string(f), "err", err)
+	}
+}
+
+// publish replaces the snapshot after a change of one function.
+func (t *table) publish(f subjects.Function) {
+	if len(t.instances[f]) > 0 {
+		t.methods[f] = merge(f, t.instances[f])
+	}
+	old := t.now()
+	next := &snapshot{functions: maps.Clone(old.functions), changed: make(chan struct{})}
+	if next.functions == nil {
+		next.functions = map[subjects.Function]*functionState{}
+	}
+	next.functions[f] = &functionState{instances: len(t.instances[f]), methods: t.methods[f]}
+	for name, state := range next.functions {
+		for _, m := range state.methods {
+			if m.Public {
+				next.public = append(next.public, string(name)+"."+string(m.Name))
+			}
+		}
+	}
+	slices.Sort(next.public)
+	t.current.Store(next)
+	close(old.changed)
+}
+
+// merge returns the methods of a function's instances. Where releases differ, the more careful word counts.
+func merge(f subjects.Function, instances map[string]*known) map[subjects.Method]knownMethod {
+	methods := map[subjects.Method]knownMethod{}
+	for _, k := range instances {
+		for _, m := range k.up.Methods {
+			if _, _, err := subjects.ParseCall(string(f) + "." + string(m.Name)); err != nil {
+				continue
+			}
+			if other, ok := methods[m.Name]; ok {
+				m.Public = m.Public && other.Public
+				m.Anonymous = m.Anonymous && other.Anonymous
+				m.Idempotent = m.Idempotent && other.Idempotent
+				m.TimeoutMS = max(m.TimeoutMS, other.TimeoutMS)
+			}
+			methods[m.Name] = knownMethod{InstanceMethod: m, subject: subjects.RPC(f, m.Name)}
+		}
+	}
+	return methods
+}
