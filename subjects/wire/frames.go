@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"reflect"
 	"strconv"
 )
 
@@ -41,10 +42,7 @@ func ParseFrame(line []byte) (Frame, error) {
 	return f, nil
 }
 
-var frameShape = &shape{
-	fields: map[string]*shape{"id": nil, "call": nil, "data": nil},
-	folded: map[string]struct{}{"id": {}, "call": {}, "data": {}},
-}
+var frameShape = shapeOf(reflect.TypeFor[Frame]())
 
 // salvageID returns the id of a broken line where it can be read without doubt, so that the client learns which call failed. It walks
 // the top level only until it has seen one id.
