@@ -70,7 +70,7 @@ export class Chat {
       "header",
       { class: "sidebar-header" },
       el("h1", { class: "wordmark" }, el("span", { class: "logo" }, icon("talk")), "confab"),
-      iconButton("person", "New conversation", {
+      iconButton("write", "New conversation", {
         "data-test": "new-direct",
         on: { click: () => askDirect(this.client.me, (user) => this.go(this.client.openDirect(user))) },
       }),

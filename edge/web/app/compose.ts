@@ -19,6 +19,7 @@ export class Compose {
   private readonly box: HTMLTextAreaElement;
   private readonly about = el("div", { class: "about", hidden: true });
   private doing: About | undefined;
+  private shift = false;
 
   constructor(
     placeholder: string,
@@ -42,6 +43,8 @@ export class Compose {
       this.submit();
     });
     this.box.addEventListener("keydown", (event) => this.key(event));
+    this.box.addEventListener("keyup", (event) => (this.shift = event.shiftKey));
+    this.box.addEventListener("beforeinput", (event) => this.lineBreak(event));
     this.box.addEventListener("input", () => {
       this.grow();
       if (this.box.value.trim() !== "") this.typing();
@@ -50,6 +53,7 @@ export class Compose {
   }
 
   focus(): void {
+    this.grow();
     this.box.focus();
   }
 
@@ -88,7 +92,15 @@ export class Compose {
     this.focus();
   }
 
+  /** Some keyboards on glass give no usable keydown for Enter, only its effect. */
+  private lineBreak(event: InputEvent): void {
+    if (event.inputType !== "insertLineBreak" || event.isComposing || this.shift) return;
+    event.preventDefault();
+    this.submit();
+  }
+
   private key(event: KeyboardEvent): void {
+    this.shift = event.shiftKey;
     // While an input method composes, Enter chooses a word.
     if (event.isComposing) return;
     if (event.key === "Enter" && !event.shiftKey) {
@@ -120,7 +132,7 @@ export class Compose {
 
   /** grow fits the box to its lines; the stylesheet bounds it. */
   private grow(): void {
-    this.box.style.height = "auto";
-    this.box.style.height = `${this.box.scrollHeight}px`;
+    this.box.style.height = "";
+    if (this.box.value !== "" && this.box.isConnected) this.box.style.height = `${this.box.scrollHeight}px`;
   }
 }

@@ -201,7 +201,9 @@ export class Messages {
       ? explain(this.failed)
       : !log || (!log.loaded && !this.unborn) || (log.moreBefore && entries.length > 0)
         ? "Loading…"
-        : `This is the beginning of ${this.conversation.title}`;
+        : this.conversation.kind === "direct"
+          ? `This is the beginning of your conversation with ${this.conversation.title}`
+          : `This is the beginning of ${this.conversation.title}`;
     use("edge", text, () => {
       const row = el("li", { class: "notice edge" }, el("bdi", {}, text));
       if (this.failed) row.append(el("button", { type: "button", class: "link", on: { click: () => void this.load() } }, "Try again"));

@@ -70,7 +70,7 @@ export class Pane {
   private header(): HTMLElement {
     const { conversation } = this;
     const back = iconButton("back", "Back to the conversations", { class: "icon-button back", "data-test": "back", on: { click: this.back } });
-    const add = iconButton("person", "Add a member", { "data-test": "add-member", on: { click: () => this.addMember() } });
+    const add = iconButton("invite", "Add a member", { "data-test": "add-member", on: { click: () => this.addMember() } });
     const leave = iconButton("out", "Leave this conversation", { "data-test": "leave", on: { click: () => this.leave() } });
     return el(
       "header",

@@ -145,8 +145,12 @@ const REASONS: Record<string, string> = {
   disconnected: "There is no connection to the server.",
 };
 
-/** explain turns a CallError into a sentence for the person who waits. */
+/**
+ * explain turns a CallError into a sentence for the person who waits. Only for
+ * bad_data does the server know better what is wrong.
+ */
 export function explain(reason: unknown): string {
+  if (reason instanceof CallError && reason.code === "bad_data" && reason.message !== reason.code) return reason.message;
   const code = typeof reason === "string" ? reason : CallError.of(reason).code;
   return REASONS[code] ?? "The server could not do that now. Please try again.";
 }

@@ -145,7 +145,7 @@ export class Client extends Emitter<ClientEvents> {
   /** typing says so at most every three seconds; it is never stored. */
   typing(conversation: ConversationID): void {
     const now = Date.now();
-    if (now - this.typedAt < TYPING_SENT_EVERY_MS || !this.connection.can("signal")) return;
+    if (now - this.typedAt < TYPING_SENT_EVERY_MS) return;
     this.typedAt = now;
     this.connection.notify("signal", { conversation, kind: "typing" });
   }
@@ -197,7 +197,7 @@ export class Client extends Emitter<ClientEvents> {
   /** who fills in how far a direct conversation's peer has come. */
   async who(id: ConversationID, seq: number): Promise<void> {
     const conversation = this.conversations.get(id);
-    if (!conversation || !this.connection.can("receipts.who")) return;
+    if (!conversation) return;
     const who = (await this.connection.call("receipts.who", { conversation: id, seq })) as {
       read?: UserID[];
       delivered?: UserID[];
@@ -402,7 +402,6 @@ export class Client extends Emitter<ClientEvents> {
 
   /** watch asks for the presence of the peers of direct conversations. */
   private watch(): void {
-    if (!this.connection.can("presence.watch")) return;
     const peers = [...this.conversations.values()].map((c) => c.peer).filter((p) => p && !this.watched.has(p));
     for (let i = 0; i < peers.length; i += WATCH) {
       const users = peers.slice(i, i + WATCH);
@@ -472,15 +471,16 @@ export async function signIn(
 export async function adopt(options: ClientOptions, tokens: Tokens): Promise<UserID> {
   let current = tokens;
   const hello = async () => (await once(options.url, "hello", { token: current.token, device: options.device })) as Hello;
-  let user: UserID;
+  let welcome: Hello;
   try {
-    user = (await hello()).user;
+    welcome = await hello();
   } catch (reason) {
     if (CallError.of(reason).code !== "token_expired" || !tokens.refresh_token) throw reason;
     current = (await once(options.url, "auth.refresh", { refresh_token: tokens.refresh_token })) as Tokens;
-    user = (await hello()).user;
+    welcome = await hello();
   }
-  new Credentials(options.storage, options.lock).save({ ...current, user });
+  const { user, expires_at } = welcome;
+  new Credentials(options.storage, options.lock).save({ expires_at, ...current, user });
   return user;
 }
 

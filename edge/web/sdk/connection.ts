@@ -61,11 +61,6 @@ export class Connection extends Emitter<ConnectionEvents> {
     return Date.now() + this.clockSkew;
   }
 
-  /** can is false for a call that this server said it does not have. */
-  can(call: string): boolean {
-    return !this.hello?.calls || this.hello.calls.includes(call);
-  }
-
   call(name: string, data: unknown, timeoutMs?: number): Promise<unknown> {
     if (!this.online || !this.socket) return Promise.reject(new CallError(DISCONNECTED));
     return this.socket.call(name, data, timeoutMs);

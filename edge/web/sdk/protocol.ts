@@ -85,6 +85,7 @@ export interface Hello {
   device: string;
   session?: string;
   server_time?: string;
+  expires_at?: string;
   ping_seconds?: number;
   limits?: { frame_bytes?: number; [limit: string]: number | undefined };
   calls?: string[];
