@@ -107,25 +107,26 @@ func Assets() []Asset {
 		bucketAsset(subjects.BucketUsers, "Profiles, credentials, identities", nil),
 		bucketAsset(subjects.BucketConversations, "Kind, title and policy of conversations", nil),
 		bucketAsset(subjects.BucketMembers, "Who is in what, in both directions", func(c *jetstream.StreamConfig, _ Profile) {
-			c.RePublish = republish(subjects.BucketMembers, subjects.AllMembers)
+			c.RePublish = republish(subjects.BucketMembers, ">", subjects.AllMembers)
 			c.AllowMsgTTL = true
+			c.DenyDelete = false // the note of a removal is erased at once, so that members can be counted
 		}),
 		bucketAsset(subjects.BucketCursors, "Read and delivered marks", nil),
 		bucketAsset(subjects.BucketPresence, "Leases of edges, devices, settings", func(c *jetstream.StreamConfig, _ Profile) {
 			c.Storage = jetstream.MemoryStorage
-			c.RePublish = republish(subjects.BucketPresence, subjects.AllPresence)
+			c.RePublish = republish(subjects.BucketPresence, ">", subjects.AllPresence)
 			c.AllowMsgTTL = true
 			c.SubjectDeleteMarkerTTL = presenceMarkerTTL
 		}),
-		bucketAsset(subjects.BucketSessions, "Refresh hashes, revocations, invites", func(c *jetstream.StreamConfig, _ Profile) {
+		bucketAsset(subjects.BucketSessions, "Refresh hashes, revocations, keys", func(c *jetstream.StreamConfig, _ Profile) {
 			c.AllowMsgTTL = true
 		}),
 		bucketAsset(subjects.BucketAmends, "What later entries changed, by page", func(c *jetstream.StreamConfig, _ Profile) {
 			c.MaxMsgSize = -1 // a page of 64 edited bodies; the server's max_payload bounds it
 			c.Compression = jetstream.S2Compression
 		}),
-		bucketAsset(subjects.BucketConfig, "Layout, signing keys, settings", func(c *jetstream.StreamConfig, _ Profile) {
-			c.RePublish = republish(subjects.BucketConfig, subjects.AllConfig)
+		bucketAsset(subjects.BucketConfig, "Layout of the store, settings", func(c *jetstream.StreamConfig, _ Profile) {
+			c.RePublish = republish(subjects.BucketConfig, subjects.ConfigKey(">"), subjects.AllConfig)
 		}),
 	)
 }
@@ -173,8 +174,8 @@ func bucketAsset(bucket, description string, more func(*jetstream.StreamConfig, 
 	}
 }
 
-func republish(bucket, destination string) *jetstream.RePublish {
-	return &jetstream.RePublish{Source: subjects.BucketSubject(bucket, ">"), Destination: destination}
+func republish(bucket, keys, destination string) *jetstream.RePublish {
+	return &jetstream.RePublish{Source: subjects.BucketSubject(bucket, keys), Destination: destination}
 }
 
 // config returns the stream of an asset. It spells out every limit, so that it compares equal to what the server answers.

@@ -50,6 +50,25 @@ func (s *Store) publish(ctx context.Context, subject string, header nats.Header,
 	if err != nil {
 		return ack{}, err
 	}
+	return readAck(reply)
+}
+
+// publishAll stores messages, all on their way at once, and waits for every acknowledgement. After an error some of them may be stored.
+func (s *Store) publishAll(ctx context.Context, messages []*nats.Msg) error {
+	var failure error
+	left := len(messages)
+	err := s.replies.gather(ctx, messages, func(_ int, m *nats.Msg) bool {
+		_, failure = readAck(m)
+		left--
+		return failure != nil || left == 0
+	})
+	return firstError(err, failure)
+}
+
+func readAck(reply *nats.Msg) (ack, error) {
+	if status := reply.Header.Get("Status"); status != "" {
+		return ack{}, statusError(status, reply.Header.Get("Description"))
+	}
 	var answer struct {
 		Stream    string    `json:"stream"`
 		Seq       uint64    `json:"seq"`
@@ -82,8 +101,9 @@ func (s *Store) sequenceFromLeader(ctx context.Context, stream string, seq uint6
 type readRequest struct {
 	Seq       uint64   `json:"seq,omitempty"`
 	LastFor   string   `json:"last_by_subj,omitempty"`
+	NextFor   string   `json:"next_by_subj,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
-	UpToSeq   uint64   `json:"up_to_seq,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
 
@@ -168,6 +188,23 @@ func (s *Store) keys(ctx context.Context, stream, pattern string) ([]string, err
 			return all, nil
 		}
 	}
+}
+
+// lastSequence returns, from the leader, the last sequence of a stream.
+func (s *Store) lastSequence(ctx context.Context, stream string) (uint64, error) {
+	var answer struct {
+		Error *apiError `json:"error"`
+		State struct {
+			LastSeq uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := s.ask(ctx, subjects.StreamInfo(stream), struct{}{}, &answer); err != nil {
+		return 0, err
+	}
+	if answer.Error != nil {
+		return 0, answer.Error
+	}
+	return answer.State.LastSeq, nil
 }
 
 // ask sends a JSON request to JetStream and reads the JSON answer.

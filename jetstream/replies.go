@@ -1,10 +1,13 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,9 +72,12 @@ func (r *replies) receive(m *nats.Msg) {
 	}
 }
 
-// gather sends a request for each body to one subject and calls take with every answer and the index of its request, until take reports
-// that it has all.
-func (r *replies) gather(ctx context.Context, subject string, bodies [][]byte, take func(int, *nats.Msg) bool) error {
+// gather sends requests and calls take with every answer and the index of its request, until take reports that it has all. It owns the
+// requests.
+func (r *replies) gather(ctx context.Context, requests []*nats.Msg, take func(int, *nats.Msg) bool) error {
+	if len(requests) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	g := &gathering{take: take, done: make(chan struct{})}
@@ -81,8 +87,9 @@ func (r *replies) gather(ctx context.Context, subject string, bodies [][]byte, t
 	r.waiting[id] = g
 	r.mu.Unlock()
 	inbox := r.prefix + strconv.FormatUint(id, 36) + "."
-	for i, body := range bodies {
-		if err := r.nc.PublishRequest(subject, inbox+strconv.Itoa(i), body); err != nil {
+	for i, request := range requests {
+		request.Reply = inbox + strconv.Itoa(i)
+		if err := r.nc.PublishMsg(request); err != nil {
 			r.forget(id)
 			return natsError(err)
 		}
@@ -108,13 +115,13 @@ func (s *Store) bySequences(ctx context.Context, stream string, sequences []uint
 	found := make([]*rawMsg, len(sequences))
 	for start := 0; start < len(sequences); start += maxPipelined {
 		window := sequences[start:min(start+maxPipelined, len(sequences))]
-		bodies := make([][]byte, len(window))
+		requests := make([]*nats.Msg, len(window))
 		for i, seq := range window {
-			bodies[i] = append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')
+			requests[i] = &nats.Msg{Subject: subjects.DirectRead(stream), Data: append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')}
 		}
 		var failure error
 		missing := len(window)
-		err := s.replies.gather(ctx, subjects.DirectRead(stream), bodies, func(i int, m *nats.Msg) bool {
+		err := s.replies.gather(ctx, requests, func(i int, m *nats.Msg) bool {
 			if i < 0 || i >= len(window) {
 				return false
 			}
@@ -140,55 +147,87 @@ func (s *Store) bySequences(ctx context.Context, stream string, sequences []uint
 // without a message are left out. Many subjects are read in batches. A subject may be a pattern; ErrTooMany when one batch matches
 // more than 1,024 messages.
 func (s *Store) multiLast(ctx context.Context, stream string, names []string) ([]*rawMsg, error) {
-	var found []*rawMsg
+	found, _, err := s.multiLastUpTo(ctx, stream, names)
+	return found, err
+}
+
+// multiLastUpTo returns, beside what multiLast does, the last sequence of the stream that every answering replica had; 0 when nothing was found.
+func (s *Store) multiLastUpTo(ctx context.Context, stream string, names []string) (found []*rawMsg, upTo uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	upTo = math.MaxUint64
+	parts := 0
 	for batch := range slices.Chunk(names, maxSubjects) {
 		request := readRequest{MultiLast: batch, MaxBytes: maxBatchBytes}
 		for more := true; more; {
-			body, err := json.Marshal(request)
-			if err != nil {
-				return nil, fmt.Errorf("write a request: %w", err)
-			}
-			before := len(found)
-			var end *nats.Msg
-			err = s.replies.gather(ctx, subjects.DirectRead(stream), [][]byte{body}, func(_ int, m *nats.Msg) bool {
-				if msg, err := directMsg(m); err == nil {
-					found = append(found, msg)
-					return false
-				}
-				end = m
-				return true
-			})
+			part, end, err := s.readBatch(ctx, stream, request)
 			if err == nil {
-				more, err = request.goOn(end)
+				more, err = request.goOn(end, &upTo)
 			}
-			if err != nil && !errors.Is(err, ErrNotFound) {
-				return nil, fmt.Errorf("read the last messages of %d subjects of %s: %w", len(batch), stream, err)
+			switch {
+			case errors.Is(err, ErrNotFound):
+				// With a part: one message vanished between the server's look-up and its read, so what came is not whole.
+				more, upTo = len(part) > 0, 0
+				continue
+			case err != nil:
+				return nil, 0, fmt.Errorf("read the last messages of %d subjects of %s: %w", len(batch), stream, err)
 			}
-			if err != nil && len(found) > before {
-				// One message vanished between the server's look-up and its read; what came before is not whole.
-				found, more = found[:before], true
-			}
+			found = append(found, part...)
+			parts++
 		}
 	}
-	return found, nil
+	if parts > 1 {
+		found = newest(found)
+	}
+	return found, upTo, nil
 }
 
-// goOn reads the end of a batch and, where the server stopped at maxBatchBytes, sets the request to the rest of it.
-func (r *readRequest) goOn(end *nats.Msg) (more bool, err error) {
+// readBatch sends one request and returns the messages and the message without data that ends them.
+func (s *Store) readBatch(ctx context.Context, stream string, request readRequest) (found []*rawMsg, end *nats.Msg, err error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write a request: %w", err)
+	}
+	err = s.replies.gather(ctx, []*nats.Msg{{Subject: subjects.DirectRead(stream), Data: body}}, func(_ int, m *nats.Msg) bool {
+		if msg, err := directMsg(m); err == nil {
+			found = append(found, msg)
+			return false
+		}
+		end = m
+		return true
+	})
+	return found, end, err
+}
+
+// goOn reads the end of a batch, lowers upTo to what the replica had and, where the server stopped at maxBatchBytes, sets the request to the rest
+// of the batch. The rest is read as of now: what was overwritten in between comes again, with a higher sequence.
+func (r *readRequest) goOn(end *nats.Msg, upTo *uint64) (more bool, err error) {
 	header := end.Header
 	if status := header.Get("Status"); status != "204" || header.Get("Description") != "EOB" {
 		return false, statusError(status, header.Get("Description"))
 	}
+	last, err1 := strconv.ParseUint(header.Get("Nats-Last-Sequence"), 10, 64)
+	had, err2 := strconv.ParseUint(header.Get("Nats-UpTo-Sequence"), 10, 64)
+	if err := firstError(err1, err2); err != nil {
+		return false, fmt.Errorf("%w: the end of a batch without a sequence: %w", ErrUnavailable, err)
+	}
+	*upTo = min(*upTo, had)
 	if pending := header.Get("Nats-Num-Pending"); pending == "" || pending == "0" {
 		return false, nil
 	}
-	last, err1 := strconv.ParseUint(header.Get("Nats-Last-Sequence"), 10, 64)
-	upTo, err2 := strconv.ParseUint(header.Get("Nats-UpTo-Sequence"), 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return false, fmt.Errorf("%w: the end of a batch without a sequence: %w", ErrUnavailable, err)
-	}
-	r.Seq, r.UpToSeq = last+1, upTo
+	r.Seq = last + 1
 	return true, nil
+}
+
+// newest drops messages that a newer one of the same subject follows, and sorts by sequence.
+func newest(found []*rawMsg) []*rawMsg {
+	last := make(map[string]*rawMsg, len(found))
+	for _, msg := range found {
+		if have := last[msg.Subject]; have == nil || have.Sequence < msg.Sequence {
+			last[msg.Subject] = msg
+		}
+	}
+	return slices.SortedFunc(maps.Values(last), func(a, b *rawMsg) int { return cmp.Compare(a.Sequence, b.Sequence) })
 }
 
 // firstError returns the first error that is not nil.

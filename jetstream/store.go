@@ -27,11 +27,9 @@ type Store struct {
 type layoutRecord struct {
 	Layout     int   `json:"layout"`
 	Partitions int   `json:"partitions"`
+	Replicas   int   `json:"replicas"`
 	DedupeMS   int64 `json:"dedupe_ms"`
 }
-
-// layoutKey is the key, in IM_CONFIG, of the layoutRecord.
-const layoutKey = "layout"
 
 // Open returns a store over nc. It makes nothing: it waits until Declare has run, bounded by ctx (ErrNotDeclared), and refuses a newer
 // layout (ErrNewerLayout). Close it before nc.
@@ -76,7 +74,7 @@ func newStore(nc *nats.Conn) (*Store, error) {
 // what this release would read or write there is not what others do.
 func (s *Store) checkLayout(ctx context.Context) (layoutRecord, error) {
 	var layout layoutRecord
-	msg, err := s.lastFromLeader(ctx, subjects.BucketStream(subjects.BucketConfig), subjects.BucketSubject(subjects.BucketConfig, layoutKey))
+	msg, err := s.lastFromLeader(ctx, subjects.BucketStream(subjects.BucketConfig), subjects.BucketSubject(subjects.BucketConfig, subjects.LayoutKey))
 	if err != nil {
 		return layout, err
 	}
@@ -97,7 +95,7 @@ func (s *Store) checkLayout(ctx context.Context) (layoutRecord, error) {
 
 // writeLayout tells Open that all assets are there.
 func (s *Store) writeLayout(ctx context.Context, p Profile) error {
-	want := layoutRecord{Layout: Layout, Partitions: subjects.Partitions, DedupeMS: p.Dedupe.Milliseconds()}
+	want := layoutRecord{Layout: Layout, Partitions: subjects.Partitions, Replicas: p.Replicas, DedupeMS: p.Dedupe.Milliseconds()}
 	if have, err := s.checkLayout(ctx); err == nil && have == want {
 		return nil
 	}
@@ -105,7 +103,7 @@ func (s *Store) writeLayout(ctx context.Context, p Profile) error {
 	if err != nil {
 		return fmt.Errorf("write the layout: %w", err)
 	}
-	if _, err := s.publish(ctx, subjects.BucketSubject(subjects.BucketConfig, layoutKey), nil, data); err != nil {
+	if _, err := s.publish(ctx, subjects.BucketSubject(subjects.BucketConfig, subjects.LayoutKey), nil, data); err != nil {
 		return fmt.Errorf("write the layout: %w", err)
 	}
 	return nil

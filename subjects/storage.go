@@ -10,7 +10,9 @@ func LeaderRead(stream string) string { return "$JS.API.STREAM.MSG.GET." + strea
 func DirectRead(stream string) string { return "$JS.API.DIRECT.GET." + stream }
 
 // DirectReadLast returns the subject of a read, from any replica of a stream, of the last message under a stored subject.
-func DirectReadLast(stream, subject string) string { return "$JS.API.DIRECT.GET." + stream + "." + subject }
+func DirectReadLast(stream, subject string) string {
+	return "$JS.API.DIRECT.GET." + stream + "." + subject
+}
 
 // EraseMessage returns the subject of a request to erase one message of a stream.
 func EraseMessage(stream string) string { return "$JS.API.STREAM.MSG.DELETE." + stream }
