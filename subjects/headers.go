@@ -19,5 +19,6 @@ const (
 	HeaderEntry   = "Confab-Entry"   // seq=57 count=41 epoch=12 kind=message from=ada
 	HeaderBack    = "Confab-Back"    // stream sequences of earlier entries, see package jetstream
 	HeaderPosters = "Confab-Posters" // ada=57/41 bob=55/40: the newest post of the latest authors
-	HeaderErased  = "Confab-Erased"  // on a recall: what remains of the entry that it erases
+	HeaderErased  = "Confab-Erased"  // on a recall: what remains of the entries that it erases, a JSON array
+	HeaderSpent   = "Confab-Spent"   // <id>=57/41/1795187045123: ids of erased entries whose repeats may still come
 )

@@ -1,0 +1,287 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// codeIDInFlight is JetStream's code for a repeat that overtakes the first one on its way to the replicas: this try was not stored.
+const codeIDInFlight = 10158
+
+// codeWrongLastID is JetStream's code for an expected last id that is not the newest message's.
+const codeWrongLastID = 10070
+
+// Appended is the outcome of an Append.
+type Appended struct {
+	Entry     wire.Entry      // as it was stored; where a recall has erased it meanwhile, without its body and recalled
+	Payload   json.RawMessage // the stored form of Entry; empty where it was erased
+	Tail      Tail            // the tail after this entry; of a duplicate, the tail that was given
+	Duplicate bool            // an earlier try was stored, and Entry is that one
+
+	header nats.Header
+}
+
+// Append stores a draft behind the given tail, once: with ErrTailMoved the caller reads the tail, decides again and tries again. Everything
+// that depends on order follows from the tail, and the server stores the entry only if the tail is still the newest one.
+//
+// A repeat of a client id answers with the first entry, or ErrIDConflict where body, reply_to or target differ. A single server compares the
+// tail before it compares ids, so a repeat shows up only on a fresh tail; a cluster compares ids first. Both come out the same here.
+//
+// An edit, a recall and a reaction need a target: ErrNoEntry, ErrNoMessage, ErrErased or ErrAmendsFull. What they change is recorded, and what
+// a recall erases is erased, before Append returns; if that fails the entry is stored nevertheless, and the next Append or Amend does it.
+func (s *Store) Append(ctx context.Context, c subjects.Conversation, tail Tail, d Draft) (Appended, error) {
+	done, err := s.append(ctx, c, tail, d)
+	if err != nil {
+		return Appended{}, fmt.Errorf("append to %s: %w", c, err)
+	}
+	return done, nil
+}
+
+func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, d Draft) (Appended, error) {
+	id := entryID(c, &d)
+	if first, repeated := tail.spent.find(id); repeated {
+		return Appended{Entry: first.entry(c, &d), Tail: tail, Duplicate: true}, nil
+	}
+	r := s.reader(c, true)
+	if err := s.settle(ctx, r, &tail); err != nil {
+		return Appended{}, err
+	}
+	erased, err := s.checkTarget(ctx, r, tail, &d)
+	if errors.Is(err, ErrErased) && id != "" {
+		return s.probe(ctx, c, tail, &d, id)
+	}
+	if err != nil {
+		return Appended{}, err
+	}
+	e, next, dropped, err := s.compose(c, tail, &d, erased)
+	if err != nil {
+		return Appended{}, err
+	}
+	if dropped != nil {
+		// Before the entry, so that the mark is always in one place at least.
+		if _, err := s.RaiseCursor(ctx, c, dropped.user, Cursor{Read: dropped.mark}); err != nil {
+			return Appended{}, err
+		}
+	}
+	header := e.header
+	if id != "" {
+		header = withHeader(header, nats.MsgIdHdr, id)
+	}
+	header = withHeader(header, nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
+	stored, err := s.publish(ctx, subjects.Message(c), header, e.payload)
+	switch {
+	case err != nil:
+		return Appended{}, appendError(err)
+	case stored.Duplicate:
+		return s.first(ctx, c, tail, &d, stored.Sequence)
+	}
+	e.stream, next.stream = stored.Sequence, stored.Sequence
+	if next.open != nil {
+		next.open.stream = stored.Sequence
+		_ = s.settle(ctx, r, &next) // the entry is stored: whoever appends next settles it, and readers fold the tail themselves
+	}
+	entry, err := e.decode()
+	if err != nil {
+		return Appended{}, err
+	}
+	return Appended{Entry: entry, Payload: e.payload, Tail: next, header: e.header}, nil
+}
+
+// compose derives the entry, the tail that it becomes, and the author who drops out of the posters, from the tail and the draft.
+func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []remnant) (*logEntry, Tail, *poster, error) {
+	at := d.At
+	if at.IsZero() {
+		at = wire.At(time.Now())
+	}
+	if at.Before(tail.At.Time) {
+		at = tail.At
+	}
+	next := Tail{Seq: tail.Seq + 1, Count: tail.Count, Epoch: tail.Epoch, At: at}
+	next.backs = tail.backs.follow(tail.Seq, tail.stream)
+	next.posters = tail.posters
+	next.spent = tail.spent.follow(c, erased, at, s.Dedupe())
+	var dropped *poster
+	switch d.Kind {
+	case wire.KindMessage:
+		next.Count++
+		next.posters, dropped = tail.posters.follow(d.From, next.Mark())
+	case wire.KindMember, wire.KindPolicy:
+		next.Epoch = next.Seq
+	}
+	payload, err := encode(&wire.Entry{
+		Conversation: c, Seq: next.Seq, Count: next.Count, Kind: d.Kind, From: d.From, At: at,
+		ClientID: d.ClientID, Target: d.Target, ReplyTo: d.ReplyTo, Body: d.Body,
+	})
+	if err != nil {
+		return nil, Tail{}, nil, err
+	}
+	e := &logEntry{EntryHeader: wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From}, payload: payload}
+	remains, err := encodeRemnants(erased)
+	if err != nil {
+		return nil, Tail{}, nil, err
+	}
+	e.header = nats.Header{subjects.HeaderEntry: {e.String()}}
+	for name, value := range map[string]string{
+		subjects.HeaderBack:    next.backs.String(),
+		subjects.HeaderPosters: next.posters.String(),
+		subjects.HeaderSpent:   next.spent.String(),
+		subjects.HeaderErased:  remains,
+	} {
+		if value != "" {
+			e.header.Set(name, value)
+		}
+	}
+	// Reading one's own writing back proves here, and not at the next reader, that it can be read.
+	checked, err := e.tail(c)
+	if err != nil {
+		return nil, Tail{}, nil, err
+	}
+	next.Payload, next.newest, next.open = payload, e, checked.open
+	return e, next, dropped, nil
+}
+
+// withHeader returns a copy of a header with one more field.
+func withHeader(h nats.Header, name, value string) nats.Header {
+	next := make(nats.Header, len(h)+1)
+	for k, v := range h {
+		next[k] = v
+	}
+	next.Set(name, value)
+	return next
+}
+
+func appendError(err error) error {
+	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeIDInFlight {
+		return fmt.Errorf("%w: %w", ErrTailMoved, err)
+	}
+	if errors.Is(err, ErrConflict) {
+		return fmt.Errorf("%w: %w", ErrTailMoved, err)
+	}
+	return err
+}
+
+// first returns the outcome of a repeat: the first entry, by its stream sequence.
+func (s *Store) first(ctx context.Context, c subjects.Conversation, tail Tail, d *Draft, stream uint64) (Appended, error) {
+	msg, err := s.sequenceFromLeader(ctx, subjects.StreamOf(c), stream)
+	if errors.Is(err, ErrNotFound) {
+		return s.firstErased(ctx, c, tail, stream)
+	}
+	if err != nil {
+		return Appended{}, err
+	}
+	e, err := parseEntry(msg)
+	if err != nil {
+		return Appended{}, err
+	}
+	entry, err := e.decode()
+	if err != nil {
+		return Appended{}, err
+	}
+	if entry.ReplyTo != d.ReplyTo || entry.Target != d.Target || !sameJSON(entry.Body, d.Body) {
+		return Appended{}, ErrIDConflict
+	}
+	return Appended{Entry: entry, Payload: e.payload, Tail: tail, Duplicate: true, header: ownHeader(e.header)}, nil
+}
+
+// firstErased is first for an entry that a recall has erased; its body can no longer be compared. The tail that the repeat was
+// appended to may be older than the recall, so a fresh one is read.
+func (s *Store) firstErased(ctx context.Context, c subjects.Conversation, tail Tail, stream uint64) (Appended, error) {
+	now, err := s.Tail(ctx, c)
+	if err != nil {
+		return Appended{}, err
+	}
+	r := s.reader(c, true)
+	if err := s.settle(ctx, r, &now); err != nil {
+		return Appended{}, err
+	}
+	seq, err := r.seqOf(ctx, now, stream)
+	if err != nil {
+		return Appended{}, err
+	}
+	entry, err := r.entry(ctx, now, seq)
+	if err != nil {
+		return Appended{}, err
+	}
+	return Appended{Entry: entry, Tail: tail, Duplicate: true}, nil
+}
+
+// entry returns what is left to say about an erased entry.
+func (id spentID) entry(c subjects.Conversation, d *Draft) wire.Entry {
+	return wire.Entry{
+		Conversation: c, Seq: id.mark.Seq, Count: id.mark.Count, Kind: d.Kind, From: d.From, At: wire.At(time.UnixMilli(id.at)),
+		ClientID: d.ClientID, Target: d.Target, ReplyTo: d.ReplyTo, Recalled: true,
+	}
+}
+
+// probe looks for the first entry of a draft whose target was recalled meanwhile, and returns ErrErased where there is none. It stores nothing:
+// the message that it sends expects a last id that no message has, which the server compares after it has looked for repeats.
+func (s *Store) probe(ctx context.Context, c subjects.Conversation, tail Tail, d *Draft, id string) (Appended, error) {
+	header := nats.Header{}
+	header.Set(nats.MsgIdHdr, id)
+	header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
+	header.Set(nats.ExpectedLastMsgIdHdr, "none")
+	stored, err := s.publish(ctx, subjects.Message(c), header, nil)
+	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeWrongLastID {
+		return Appended{}, ErrErased
+	}
+	if err != nil {
+		return Appended{}, appendError(err)
+	}
+	return s.first(ctx, c, tail, d, stored.Sequence)
+}
+
+// Announce says an entry on the conversation's live subject again, with its headers and payload. The server does so only for what it stores
+// itself: after a retry and for a duplicate nobody else does. An entry that was erased meanwhile is not announced.
+func (s *Store) Announce(c subjects.Conversation, a Appended) error {
+	if len(a.Payload) == 0 {
+		return nil
+	}
+	if err := s.nc.PublishMsg(&nats.Msg{Subject: subjects.Live(c), Header: a.header, Data: a.Payload}); err != nil {
+		return fmt.Errorf("announce entry %d of %s: %w", a.Entry.Seq, c, natsError(err))
+	}
+	return nil
+}
+
+// ownHeader returns the fields that confab wrote, without those that the server adds on reading.
+func ownHeader(h nats.Header) nats.Header {
+	own := nats.Header{}
+	for _, name := range []string{subjects.HeaderEntry, subjects.HeaderBack, subjects.HeaderPosters, subjects.HeaderSpent, subjects.HeaderErased} {
+		if value := h.Get(name); value != "" {
+			own.Set(name, value)
+		}
+	}
+	return own
+}
+
+// sameJSON reports whether two bodies mean the same: the same bytes once compacted, or the same values whatever the order of keys.
+// Numbers are compared as they are written, so 1 and 1.0 differ.
+func sameJSON(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, err1 := values(a)
+	y, err2 := values(b)
+	return err1 == nil && err2 == nil && reflect.DeepEqual(x, y)
+}
+
+func values(data json.RawMessage) (any, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	var v any
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	err := dec.Decode(&v)
+	return v, err
+}
