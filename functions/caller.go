@@ -77,7 +77,7 @@ func (c *Caller) Instances(f subjects.Function) int {
 	return 0
 }
 
-// Changed returns a channel that is closed at the next change of what Method, Public and Instances return.
+// Changed returns a channel that is closed at the next change of what Method, Public and Instances return. Take it before you read them.
 func (c *Caller) Changed() <-chan struct{} { return c.table.now().changed }
 
 // Call sends data to an instance of a function and returns its answer. The error is a *wire.Error: the function's own; Timeout where no answer

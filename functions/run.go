@@ -16,6 +16,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// flushTimeout bounds each flush of a drain: a connection that works needs milliseconds.
+const flushTimeout = 3 * time.Second
+
 // Run runs one instance of a function until ctx ends, and drains it then: what was handed to the instance is answered before Run returns
 // nil. It returns an error at once when the function or its constructor is broken, ErrDisconnected when the NATS connection is closed under it,
 // and ErrDrainIncomplete when calls had to be cancelled. It does not close env.NATS.
@@ -33,6 +36,11 @@ func Run(ctx context.Context, f Function, env Env, opts Options) error {
 	closed := in.nc.StatusChanged(nats.CLOSED)
 	defer in.nc.RemoveStatusListener(closed)
 	if err := in.start(ctx, cancel); err != nil {
+		in.abandon(cancel)
+		if ctx.Err() != nil {
+			in.log.Info("instance stopped before it was ready", "err", err)
+			return nil
+		}
 		return fmt.Errorf("start function %s: %w", f.Name, err)
 	}
 	select {
@@ -202,9 +210,7 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 		in.log.Warn("service did not stop", "err", err)
 	}
 	// The answer to this flush comes after every message that the server sent before it forgot the subscriptions.
-	if err := in.nc.FlushWithContext(ctx); err != nil {
-		in.log.Warn("flush of a drain", "err", err)
-	}
+	in.flush()
 	handedOver := make(chan struct{})
 	if err := in.nc.Barrier(func() { close(handedOver) }); err == nil {
 		select {
@@ -220,18 +226,26 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 		err = fmt.Errorf("function %s: %w: %d at work, %d waiting", in.function.Name, ErrDrainIncomplete, working, waiting)
 		in.abandon(cancel)
 	}
-	flush, done := context.WithTimeout(context.WithoutCancel(in.base), time.Second)
-	defer done()
-	if flushErr := in.nc.FlushWithContext(flush); flushErr != nil && !errors.Is(flushErr, nats.ErrConnectionClosed) {
-		in.log.Warn("flush of answers", "err", flushErr)
-	}
+	in.flush()
 	in.log.Info("instance drained", "instance", in.env.Instance, "took", time.Since(began))
 	return err
+}
+
+// flush waits until the server has everything, for at most flushTimeout: without a connection there is nobody to wait for.
+func (in *instance) flush() {
+	ctx, done := context.WithTimeout(context.WithoutCancel(in.base), flushTimeout)
+	defer done()
+	if err := in.nc.FlushWithContext(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		in.log.Warn("flush of a drain", "err", err)
+	}
 }
 
 // abandon cancels what is at work and waits for it: handlers must return when their context ends.
 func (in *instance) abandon(cancel context.CancelFunc) {
 	in.announcer.stop()
+	if err := in.service.Stop(); err != nil && !in.nc.IsClosed() {
+		in.log.Warn("service did not stop", "err", err)
+	}
 	cancel()
 	<-in.pool.drained()
 }
