@@ -23,6 +23,7 @@ func TestClient(t *testing.T) {
 		{"an unconfirmed message is sent again under its id after a reconnect", testReconnect},
 		{"an unconfirmed message is sent again under its id after a reload", testReload},
 		{"a refused message stays in view and can be tried again", testRefused},
+		{"a message beyond a frame is refused without closing the socket", testTooLarge},
 		{"hostile text is shown and does nothing", testInert},
 		{"edits, recalls and reactions change the message they speak of", testAmend},
 		{"head and resync events fetch what was missed", testMissed},
@@ -135,6 +136,20 @@ func testRefused(t *testing.T, p *peer, open func(string) *tab) {
 	b.click("[data-test=retry]")
 	b.untilRows("1 2 3 4")
 	sameClientID(t, p.made("send.post"))
+}
+
+func testTooLarge(t *testing.T, p *peer, open func(string) *tab) {
+	b := open("g.general")
+	b.untilRows("1 2 3")
+	eval[bool](b, `(document.querySelector("[data-test=compose]").value = "ä".repeat(40000), true)`)
+	b.click("[data-test=send]")
+	b.until(`document.querySelector(".failure")?.textContent.includes("too long")`)
+	b.click("[data-test=discard]")
+	b.write("short")
+	b.untilRows("1 2 3 4")
+	if len(p.made("hello")) != 2 || len(p.made("send.post")) != 1 {
+		t.Errorf("%d hellos and %d posts, want 2 (one to adopt the link's token) and 1", len(p.made("hello")), len(p.made("send.post")))
+	}
 }
 
 func testInert(t *testing.T, p *peer, open func(string) *tab) {

@@ -3,7 +3,7 @@
 import { type Client, type ConversationID } from "../sdk/index.js";
 import { Banner } from "./banner.js";
 import { fragment } from "./browser.js";
-import { askChannel, askDirect, askGroup } from "./dialogs.js";
+import { askChannel, askDirect, askGroup, askSure } from "./dialogs.js";
 import { avatar, el, icon, iconButton, isolated } from "./dom.js";
 import { ConversationList } from "./list.js";
 import { Pane } from "./pane.js";
@@ -92,8 +92,15 @@ export class Chat {
       { class: "sidebar-footer" },
       avatar(me, me),
       el("span", { class: "me" }, isolated(me, "title"), el("span", { class: "subtitle" }, "Signed in")),
-      iconButton("out", "Sign out", { "data-test": "sign-out", on: { click: () => void this.client.signOut() } }),
+      iconButton("out", "Sign out", { "data-test": "sign-out", on: { click: () => this.signOut() } }),
     );
+  }
+
+  private signOut(): void {
+    const unsent = this.client.outbox.size;
+    if (unsent === 0) return void this.client.signOut();
+    const text = unsent === 1 ? "One message has not been sent and will be lost." : `${unsent} messages have not been sent and will be lost.`;
+    askSure("Sign out?", text, "Sign out", () => this.client.signOut());
   }
 
   private empty(): HTMLElement {

@@ -1,13 +1,13 @@
 // One row of the message view.
 
 import { type Client, type Conversation, type Entry, type Item } from "../sdk/index.js";
-import { avatar, el, icon, iconButton, isolated, type Child } from "./dom.js";
+import { avatar, el, icon, iconButton, isolated } from "./dom.js";
 import { bodyText, clockTime, explain, fullTime, membership, richText } from "./text.js";
 
 /** Actions are what a row can ask for; the view carries them out. */
 export interface Actions {
-  menu(entry: Entry, button: HTMLElement): void;
-  react(entry: Entry, emoji: string, remove: boolean): void;
+  menu(seq: number, button: HTMLElement): void;
+  react(seq: number, emoji: string, remove: boolean): void;
   jump(seq: number): void;
   retry(item: Item): void;
   discard(item: Item): void;
@@ -19,39 +19,50 @@ export interface Shape {
   last: boolean;
   /** sent, delivered or read; "" for messages of others. */
   progress: string;
-  quote: Entry | undefined;
 }
 
-export function messageRow(client: Client, conversation: Conversation, entry: Entry, shape: Shape, actions: Actions): HTMLLIElement {
+/**
+ * messageRow is what stays of a message as long as its text does. The rest is put
+ * in by patchRow: a row that is made anew would be read out again.
+ */
+export function messageRow(client: Client, conversation: Conversation, entry: Entry, quoted: Entry | undefined, actions: Actions): HTMLLIElement {
   const own = entry.from === client.me;
-  const classes = ["message", own ? "own" : "other", shape.first ? "first" : "", shape.last ? "last" : ""];
-  const showAuthor = shape.first && !own && conversation.kind !== "direct";
   const more = !entry.recalled && iconButton("more", "Message actions", { class: "icon-button more", "aria-haspopup": "menu", "aria-expanded": "false" });
-  if (more) more.addEventListener("click", () => actions.menu(entry, more));
+  if (more) more.addEventListener("click", () => actions.menu(entry.seq, more));
   return el(
     "li",
-    { class: classes.filter(Boolean).join(" "), "data-seq": entry.seq, "data-from": entry.from, "data-state": "stored" },
-    !own && el("span", { class: "gutter" }, shape.last && avatar(entry.from, entry.from)),
+    // Who wrote a message need not be told of it.
+    { "data-seq": entry.seq, "data-from": entry.from, "data-state": "stored", "aria-live": own ? "off" : undefined },
+    !own && el("span", { class: "gutter" }, avatar(entry.from, entry.from)),
     el(
       "div",
       { class: "stack" },
-      showAuthor && isolated(entry.from, "author"),
+      own ? el("span", { class: "only-heard" }, "You") : isolated(entry.from, conversation.kind === "direct" ? "only-heard" : "author"),
       el(
         "div",
         { class: "bubble-line" },
         el(
           "div",
           { class: entry.recalled ? "bubble recalled" : "bubble" },
-          own ? el("span", { class: "only-heard" }, "You: ") : !showAuthor && el("span", { class: "only-heard" }, `${entry.from}: `),
-          entry.reply_to !== undefined && quote(entry.reply_to, shape.quote, actions),
+          entry.reply_to !== undefined && quote(entry.reply_to, quoted, actions),
           textOf(entry),
-          meta(entry, shape.progress),
+          meta(entry, own),
         ),
         more,
       ),
-      reactions(client, entry, actions),
     ),
   );
+}
+
+/** patchRow brings what may change without a change of the text up to date. */
+export function patchRow(row: HTMLLIElement, client: Client, entry: Entry, shape: Shape, actions: Actions): void {
+  const own = entry.from === client.me;
+  row.className = ["message", own ? "own" : "other", shape.first && "first", shape.last && "last"].filter(Boolean).join(" ");
+  const progress = row.querySelector<HTMLElement>(".progress");
+  if (progress && progress.dataset["state"] !== shape.progress) markProgress(progress, shape.progress);
+  row.querySelector(".reactions")?.remove();
+  const chips = reactions(client, entry, actions);
+  if (chips) row.querySelector(".stack")!.append(chips);
 }
 
 function textOf(entry: Entry): HTMLElement {
@@ -59,24 +70,23 @@ function textOf(entry: Entry): HTMLElement {
   return el("p", { class: "text", dir: "auto" }, richText(bodyText(entry)));
 }
 
-function meta(entry: Entry, progress: string): HTMLElement {
+function meta(entry: Entry, own: boolean): HTMLElement {
   return el(
     "span",
     { class: "meta" },
     entry.edited_at && !entry.recalled && el("span", { title: fullTime(entry.edited_at) }, "edited"),
     el("time", { datetime: entry.at, title: fullTime(entry.at) }, clockTime(entry.at)),
-    progress && progressMark(progress),
+    own && !entry.recalled && el("span", { role: "img", "data-test": "progress", class: "progress" }),
   );
 }
 
-function progressMark(progress: string): HTMLElement {
-  const label = progress === "read" ? "Read" : progress === "delivered" ? "Delivered" : "Sent";
-  return el(
-    "span",
-    { class: `progress ${progress}`, "data-test": "progress", "data-state": progress, title: label },
-    icon(progress === "sent" ? "check" : "checks"),
-    el("span", { class: "only-heard" }, label),
-  );
+function markProgress(element: HTMLElement, state: string): void {
+  const label = state === "read" ? "Read" : state === "delivered" ? "Delivered" : "Sent";
+  element.className = `progress ${state}`;
+  element.dataset["state"] = state;
+  element.title = label;
+  element.setAttribute("aria-label", label);
+  element.replaceChildren(icon(state === "sent" ? "check" : "checks"));
 }
 
 function quote(seq: number, quoted: Entry | undefined, actions: Actions): HTMLElement {
@@ -89,7 +99,7 @@ function quote(seq: number, quoted: Entry | undefined, actions: Actions): HTMLEl
   );
 }
 
-function reactions(client: Client, entry: Entry, actions: Actions): Child {
+function reactions(client: Client, entry: Entry, actions: Actions): HTMLElement | null {
   const all = Object.entries(entry.reactions ?? {}).filter(([, users]) => users.length > 0);
   if (all.length === 0) return null;
   return el(
@@ -105,7 +115,7 @@ function reactions(client: Client, entry: Entry, actions: Actions): Child {
           "aria-pressed": String(mine),
           "aria-label": `${emoji} by ${users.join(", ")}`,
           title: users.join(", "),
-          on: { click: () => actions.react(entry, emoji, mine) },
+          on: { click: () => actions.react(entry.seq, emoji, mine) },
         },
         isolated(emoji),
         el("span", {}, String(users.length)),
@@ -124,6 +134,7 @@ export function pendingRow(item: Item, first: boolean, actions: Actions): HTMLLI
       class: `message own last ${first ? "first " : ""}${failed ? "failed" : "pending"}`,
       "data-client-id": item.client_id,
       "data-state": item.state,
+      "aria-live": "off",
     },
     el(
       "div",

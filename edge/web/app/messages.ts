@@ -3,7 +3,7 @@
 
 import { CallError, DISCONNECTED, type Client, type Conversation, type Entry, type Item } from "../sdk/index.js";
 import { el, icon } from "./dom.js";
-import { messageRow, noticeRow, pendingRow, type Actions, type Shape } from "./message.js";
+import { messageRow, noticeRow, patchRow, pendingRow, type Actions, type Shape } from "./message.js";
 import { dayNumber, dayTitle, explain } from "./text.js";
 
 const GROUP_MS = 5 * 60_000;
@@ -13,7 +13,11 @@ const NEAR_START_PX = 320;
 interface Row {
   element: HTMLLIElement;
   signature: string;
+  details: string;
 }
+
+/** Use puts a row into the list: an old one if its signature is the same. */
+type Use = (key: string, signature: string, make: () => HTMLLIElement, details?: string, patch?: (row: HTMLLIElement) => void) => void;
 
 export class Messages {
   readonly element: HTMLElement;
@@ -180,9 +184,11 @@ export class Messages {
   private compose(): HTMLLIElement[] {
     const next = new Map<string, Row>();
     const list: HTMLLIElement[] = [];
-    const use = (key: string, signature: string, make: () => HTMLLIElement) => {
+    const use: Use = (key, signature, make, details = "", patch = () => {}) => {
       const old = this.known.get(key);
-      const row = old?.signature === signature ? old : { element: make(), signature };
+      const row = old?.signature === signature ? old : { element: make(), signature, details: "none" };
+      if (row.details !== details) patch(row.element);
+      row.details = details;
       next.set(key, row);
       list.push(row.element);
     };
@@ -195,7 +201,7 @@ export class Messages {
   }
 
   /** edge is the row above the first: loading, the beginning, or a failure. */
-  private edge(entries: Entry[], use: (key: string, signature: string, make: () => HTMLLIElement) => void): void {
+  private edge(entries: Entry[], use: Use): void {
     const log = this.conversation.log;
     const text = this.failed
       ? explain(this.failed)
@@ -211,7 +217,7 @@ export class Messages {
     });
   }
 
-  private entryRows(entries: Entry[], use: (key: string, signature: string, make: () => HTMLLIElement) => void): void {
+  private entryRows(entries: Entry[], use: Use): void {
     const seen = this.conversation.marks.get(this.conversation.peer);
     entries.forEach((entry, i) => {
       const before = entries[i - 1];
@@ -229,10 +235,15 @@ export class Messages {
         first: newDay || isNew || !joins(before, entry),
         last: !joins(entry, entries[i + 1]),
         progress: this.progress(entry, seen),
-        quote: entry.reply_to ? this.conversation.log?.entry(entry.reply_to) : undefined,
       };
-      use(`e-${entry.seq}`, JSON.stringify([entry, shape]), () =>
-        messageRow(this.client, this.conversation, entry, shape, this.actions),
+      const quoted = entry.reply_to ? this.conversation.log?.entry(entry.reply_to) : undefined;
+      const { body, edited_at, recalled } = entry;
+      use(
+        `e-${entry.seq}`,
+        JSON.stringify([body, edited_at, recalled, quoted?.body, quoted?.recalled]),
+        () => messageRow(this.client, this.conversation, entry, quoted, this.actions),
+        JSON.stringify([shape, entry.reactions]),
+        (row) => patchRow(row, this.client, entry, shape, this.actions),
       );
     });
   }
@@ -243,7 +254,7 @@ export class Messages {
     return seen && seen.delivered >= entry.seq ? "delivered" : "sent";
   }
 
-  private pendingRows(entries: Entry[], use: (key: string, signature: string, make: () => HTMLLIElement) => void): void {
+  private pendingRows(entries: Entry[], use: Use): void {
     const last = entries[entries.length - 1];
     const follows = last?.kind === "message" && last.from === this.client.me;
     this.client.outbox.pending(this.conversation.id).forEach((item: Item, i) => {

@@ -139,8 +139,11 @@ export class Pane {
   private actions(): Actions {
     const { client, conversation } = this;
     return {
-      menu: (entry, button) => openMenu(button, (emoji) => this.react(entry, emoji), this.menuItems(entry)),
-      react: (entry, emoji, remove) => void client.react(conversation.id, entry.seq, emoji, remove),
+      menu: (seq, button) => {
+        const entry = conversation.log?.entry(seq);
+        if (entry) openMenu(button, (emoji) => this.react(entry, emoji), this.menuItems(entry));
+      },
+      react: (seq, emoji, remove) => void client.react(conversation.id, seq, emoji, remove),
       jump: (seq) => this.messages.jump(seq),
       retry: (item) => client.outbox.retry(item.client_id),
       discard: (item) => client.outbox.discard(item.client_id),

@@ -82,12 +82,12 @@ export class SignIn {
     const data: { user: string; password: string; [field: string]: unknown } = {
       user: input(this.user).value.trim(),
       password: input(this.password).value,
+      device: this.options.device,
     };
     const name = input(this.name).value.trim();
     const invite = input(this.invite).value.trim();
     if (call === "auth.register" && name) data["name"] = name;
     if (call === "auth.register" && invite) data["invite"] = invite;
-    if (call === "auth.login") data["device"] = this.options.device;
     try {
       this.done(await signIn(this.options, call, data));
     } catch (reason) {

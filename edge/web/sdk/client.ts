@@ -104,19 +104,24 @@ export class Client extends Emitter<ClientEvents> {
     this.marks.stop();
   }
 
-  /** signOut ends the session on the server, where it can be reached, and here. */
+  /**
+   * signOut ends the session on the server, where it can be reached, and here.
+   * What was not sent is dropped: the next person at this machine must not find it.
+   */
   async signOut(): Promise<void> {
     try {
       await this.connection.call("auth.logout", {}, 3_000);
     } catch {
       // Signing out must work without a server; the session then just expires.
     }
+    this.outbox.clear();
     this.leave("left");
   }
 
+  /** leave forgets the tokens, unless another page has signed in somebody else. */
   private leave(reason: string): void {
     this.stop();
-    this.credentials.clear();
+    if (this.credentials.load()?.user === this.me) this.credentials.clear();
     this.emit("signedOut", { reason });
   }
 

@@ -16,6 +16,8 @@ const LONGEST_MARGIN_MS = 30_000;
 export type Call = (name: string, data: unknown) => Promise<unknown>;
 
 export class Credentials {
+  private refreshing: Promise<void> | undefined;
+
   constructor(
     private readonly storage: Storage,
     private readonly lock: Lock = alone,
@@ -51,11 +53,17 @@ export class Credentials {
   }
 
   /**
-   * refresh replaces the token that the caller found wanting. It throws the
-   * CallError of auth.refresh, or `unauthenticated` when there is nothing to spend.
+   * refresh replaces the token that the caller found wanting, once at a time. It
+   * throws the CallError of auth.refresh, or `unauthenticated` when there is
+   * nothing to spend.
    */
-  async refresh(call: Call, wanting: string, nowMs: number): Promise<void> {
-    await this.lock("confab.refresh", async () => {
+  refresh(call: Call, wanting: string, nowMs: number): Promise<void> {
+    this.refreshing ??= this.spend(call, wanting, nowMs).finally(() => (this.refreshing = undefined));
+    return this.refreshing;
+  }
+
+  private spend(call: Call, wanting: string, nowMs: number): Promise<void> {
+    return this.lock("confab.refresh", async () => {
       const kept = this.load();
       if (kept && kept.token !== wanting) return;
       if (!kept?.refresh_token) throw new CallError("unauthenticated", "no refresh token");

@@ -104,6 +104,10 @@ export class Outbox extends Emitter<OutboxEvents> {
     this.seen(clientID);
   }
 
+  clear(): void {
+    for (const item of [...this.items.values()]) this.drop(item);
+  }
+
   /** run sends the items of one conversation one after another, to keep order. */
   private async run(conversation: ConversationID): Promise<void> {
     if (this.running.has(conversation)) return;

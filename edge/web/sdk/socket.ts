@@ -56,19 +56,22 @@ export class Socket {
   call(name: string, data: unknown, timeoutMs = CALL_TIMEOUT_MS): Promise<unknown> {
     if (this.ended) return Promise.reject(new CallError(DISCONNECTED));
     const id = this.nextID++;
+    const line = JSON.stringify({ id, call: name, data });
+    // The server would close the socket, and a repeat would close the next one.
+    if (bytes(line) > this.frameBytes) return Promise.reject(new CallError("too_large"));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.open.delete(id);
         reject(new CallError("timeout", `${name} was not answered`));
       }, timeoutMs);
       this.open.set(id, { resolve, reject, timer });
-      this.send({ id, call: name, data });
+      this.send(line);
     });
   }
 
   /** notify wants no answer and gets none, not even an error. */
   notify(name: string, data: unknown): void {
-    if (!this.ended) this.send({ call: name, data });
+    if (!this.ended) this.send(JSON.stringify({ call: name, data }));
   }
 
   /**
@@ -81,8 +84,8 @@ export class Socket {
     this.finish(1006);
   }
 
-  private send(frame: unknown): void {
-    this.out.push(JSON.stringify(frame));
+  private send(line: string): void {
+    this.out.push(line);
     if (this.out.length === 1) queueMicrotask(() => this.flush());
   }
 
@@ -91,18 +94,17 @@ export class Socket {
     const lines = this.out;
     this.out = [];
     if (this.ws.readyState !== WebSocket.OPEN) return;
-    const encoder = new TextEncoder();
     let message = "";
     let size = 0;
     for (const line of lines) {
-      const bytes = encoder.encode(line).length + 1;
-      if (message && size + bytes > this.frameBytes) {
+      const more = bytes(line);
+      if (message && size + more > this.frameBytes) {
         this.ws.send(message);
         message = "";
         size = 0;
       }
       message += line + "\n";
-      size += bytes;
+      size += more;
     }
     if (message) this.ws.send(message);
   }
@@ -146,6 +148,13 @@ export class Socket {
     this.open.clear();
     this.end(code);
   }
+}
+
+const encoder = new TextEncoder();
+
+/** bytes counts a line as it is sent, with its newline. */
+function bytes(line: string): number {
+  return encoder.encode(line).length + 1;
 }
 
 /**
