@@ -31,7 +31,7 @@ func appendFields(fields []field, v reflect.Value) []field {
 		f := v.Type().Field(i)
 		name := f.Tag.Get("conf")
 		switch {
-		case !f.IsExported() || name == "-":
+		case !f.IsExported() && !f.Anonymous, name == "-":
 		case name != "":
 			fields = append(fields, field{name: name, help: f.Tag.Get("help"), value: v.Field(i)})
 		case f.Type.Kind() == reflect.Struct:

@@ -77,11 +77,13 @@ func isLoopback(host string) bool {
 // natsLog passes the server's own log on. Its notices are life events of a part, so they are for debugging here.
 type natsLog struct{ log *slog.Logger }
 
-func (l natsLog) Noticef(format string, v ...any) { l.log.Debug("nats server", "text", text(format, v)) }
-func (l natsLog) Debugf(format string, v ...any)  { l.log.Debug("nats server", "text", text(format, v)) }
-func (l natsLog) Tracef(format string, v ...any)  { l.log.Debug("nats server", "text", text(format, v)) }
-func (l natsLog) Warnf(format string, v ...any)   { l.log.Warn("nats server", "text", text(format, v)) }
-func (l natsLog) Errorf(format string, v ...any)  { l.log.Error("nats server", "text", text(format, v)) }
-func (l natsLog) Fatalf(format string, v ...any)  { l.log.Error("nats server", "text", text(format, v)) }
+func (l natsLog) Noticef(format string, v ...any) {
+	l.log.Debug("nats server", "text", text(format, v))
+}
+func (l natsLog) Debugf(format string, v ...any) { l.log.Debug("nats server", "text", text(format, v)) }
+func (l natsLog) Tracef(format string, v ...any) { l.log.Debug("nats server", "text", text(format, v)) }
+func (l natsLog) Warnf(format string, v ...any)  { l.log.Warn("nats server", "text", text(format, v)) }
+func (l natsLog) Errorf(format string, v ...any) { l.log.Error("nats server", "text", text(format, v)) }
+func (l natsLog) Fatalf(format string, v ...any) { l.log.Error("nats server", "text", text(format, v)) }
 
 func text(format string, v []any) string { return strings.TrimSpace(fmt.Sprintf(format, v...)) }

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/deploy/standalone"
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// operator is what the commands share that speak NATS: they act with the rights of whoever reaches the server.
+type operator struct {
+	NATS process.NATSConfig
+	Wait time.Duration `conf:"wait" help:"how long to wait for an answer"`
+}
+
+func newOperator() operator {
+	return operator{NATS: process.NATSConfig{URL: "nats://127.0.0.1:4222"}, Wait: 10 * time.Second}
+}
+
+// client is an operator's connection while one command runs.
+type client struct {
+	caller *functions.Caller
+	ctx    context.Context
+	close  func()
+}
+
+func (o operator) open(ctx context.Context) (*client, error) {
+	log := slog.New(slog.DiscardHandler)
+	nc, _, err := o.NATS.Connect("confab-cli", log)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := functions.NewCaller(nc, log)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Wait)
+	return &client{caller, ctx, func() { cancel(); caller.Close(); nc.Close() }}, nil
+}
+
+// token prints a token for a user, without a password.
+func token(ctx context.Context, c call) error {
+	config := struct {
+		operator
+		User   string        `conf:"user" help:"whose token"`
+		Device string        `conf:"device" help:"the device it is for"`
+		Create bool          `conf:"create" help:"register the user first where there is none"`
+		Life   time.Duration `conf:"life" help:"how long it is valid; 0 = as auth is configured"`
+		JSON   bool          `conf:"json" help:"print the refresh token and the end as well"`
+	}{operator: newOperator(), Device: "cli-1"}
+	rest, err := c.load("token", &config)
+	if err != nil {
+		return err
+	}
+	if err := noArguments("token", rest); err != nil {
+		return err
+	}
+	user, err := subjects.ParseUser(config.User)
+	if err != nil {
+		return &process.UsageError{Err: fmt.Errorf("--user: %w", err)}
+	}
+	device, err := subjects.ParseDevice(config.Device)
+	if err != nil {
+		return &process.UsageError{Err: fmt.Errorf("--device: %w", err)}
+	}
+	s, err := config.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	issue := wire.Issue{User: user, Device: device, Create: config.Create, TTLMS: config.Life.Milliseconds()}
+	tokens, err := functions.Invoke[wire.Issue, wire.Tokens](s.ctx, s.caller, nil, "auth", "issue", issue)
+	if err != nil {
+		return err
+	}
+	if config.JSON {
+		return json.NewEncoder(c.out).Encode(tokens)
+	}
+	_, err = fmt.Fprintln(c.out, tokens.Token)
+	return err
+}
+
+// invite prints a link with which people may register.
+func invite(ctx context.Context, c call) error {
+	config := struct {
+		operator
+		URL  string        `conf:"url" help:"where clients connect"`
+		Uses int           `conf:"uses" help:"how many people may register with it"`
+		Life time.Duration `conf:"life" help:"how long it is valid"`
+	}{operator: newOperator(), URL: "http://127.0.0.1:8080", Uses: 1, Life: 7 * 24 * time.Hour}
+	rest, err := c.load("invite", &config)
+	if err != nil {
+		return err
+	}
+	if err := noArguments("invite", rest); err != nil {
+		return err
+	}
+	s, err := config.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	link, err := standalone.InviteLink(s.ctx, s.caller, config.URL, config.Uses, config.Life)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, link)
+	return err
+}
+
+// declare makes the streams and buckets on an outside NATS server; programs that are not the all-in-one wait for it.
+func declare(ctx context.Context, c call) error {
+	config := struct {
+		operator
+		Replicas int `conf:"replicas" help:"copies of each stream: 1, or 3 on a cluster of three servers and more"`
+	}{operator: newOperator(), Replicas: 1}
+	rest, err := c.load("declare", &config)
+	if err != nil {
+		return err
+	}
+	if err := noArguments("declare", rest); err != nil {
+		return err
+	}
+	nc, _, err := config.NATS.Connect("confab-cli", slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, max(config.Wait, time.Minute))
+	defer cancel()
+	if err := jetstream.Declare(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, "The streams and buckets are there.")
+	return err
+}
+
+func noArguments(name string, rest []string) error {
+	if len(rest) > 0 {
+		return &process.UsageError{Err: fmt.Errorf("confab %s takes no arguments, but got %q", name, rest)}
+	}
+	return nil
+}

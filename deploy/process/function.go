@@ -1,0 +1,91 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/confab-im/confab/functions"
+)
+
+// functionConfig is what every program of one function can be told; C is the function's own part.
+type functionConfig[C any] struct {
+	Log          LogConfig
+	NATS         NATSConfig
+	Concurrency  int           `conf:"concurrency" help:"calls that this instance works on at once"`
+	DrainTimeout time.Duration `conf:"drain-timeout" help:"how long the end waits for calls at work"`
+	Own          C
+}
+
+// Validate checks the function's own part.
+func (c *functionConfig[C]) Validate() error {
+	if v, ok := any(&c.Own).(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
+	return nil
+}
+
+// Function returns the program of one function, for Main: it reads its configuration, connects to NATS and runs one instance until its context
+// ends, then drains. The store must have been declared, or be declared soon; the program waits for it.
+func Function[C any](name string, build func(C) functions.Function) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		config := functionConfig[C]{NATS: NATSConfig{URL: "nats://127.0.0.1:4222"}, Concurrency: 64, DrainTimeout: 20 * time.Second}
+		if err := LoadProgram("im-"+name, &config); err != nil {
+			return err
+		}
+		log, err := config.Log.Logger(os.Stderr)
+		if err != nil {
+			return &UsageError{Err: err}
+		}
+		nc, closed, err := config.NATS.Connect("im-"+name, log)
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		caller, err := functions.NewCaller(nc, log)
+		if err != nil {
+			return err
+		}
+		defer caller.Close()
+		env := functions.Env{NATS: nc, Log: log, Caller: caller}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		go func() {
+			select {
+			case <-closed:
+				cancel(errClosed)
+			case <-ctx.Done():
+			}
+		}()
+		options := functions.Options{
+			Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout,
+			Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
+		}
+		if err := functions.Run(ctx, build(config.Own), env, options); err != nil {
+			return err
+		}
+		if cause := context.Cause(ctx); errors.Is(cause, errClosed) {
+			return cause
+		}
+		return nil
+	}
+}
+
+// errClosed ends a program whose connection is closed for good: whoever runs it must start it again.
+var errClosed = errors.New("the connection to NATS was closed for good")
+
+// LoadProgram loads the configuration of a program without commands: what stands behind its flags is an error.
+func LoadProgram(name string, config any) error {
+	rest, err := Load(name, config, System())
+	switch {
+	case errors.Is(err, ErrHelp):
+		return err
+	case err != nil:
+		return &UsageError{Err: err}
+	case len(rest) > 0:
+		return &UsageError{Err: fmt.Errorf("%s takes no arguments, but got %q", name, rest)}
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/deploy/edges"
+	"github.com/confab-im/confab/edge"
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// readyTimeout bounds the time from the start of the functions until all of them answer.
+const readyTimeout = 2 * time.Minute
+
+// inviteUses is how many people may register with the link of the banner.
+const inviteUses = 10
+
+// banner is what a person who starts confab wants to know.
+type banner struct {
+	public, owner, invite string
+	ops, nats, data       string
+	fast                  bool
+}
+
+func (b banner) write(w io.Writer) {
+	fmt.Fprintf(w, "\nconfab is ready.\n\n")
+	fmt.Fprintf(w, "  Open     %s\n", b.owner)
+	fmt.Fprintf(w, "  Invite   %s\n", b.invite)
+	fmt.Fprintf(w, "  Data     %s\n", b.data)
+	if b.ops != "" {
+		fmt.Fprintf(w, "  Health   http://%s/readyz\n", b.ops)
+	}
+	fmt.Fprintf(w, "  Look     nats -s %s micro ls\n", b.nats)
+	fmt.Fprintf(w, "           nats -s %s sub 'im.live.>'\n", b.nats)
+	if b.fast {
+		fmt.Fprintf(w, "\n  The profile fast may lose acknowledged messages in a power cut.\n")
+	}
+	fmt.Fprintf(w, "\nThe first link signs you in, once; the second lets %d others register. Ctrl-C stops everything.\n\n", inviteUses)
+}
+
+// greet waits until the edge is ready, makes the links and writes the banner.
+func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, nc *nats.Conn, front *edge.Edge, b banner, out io.Writer) {
+	ctx, done := context.WithTimeout(ctx, readyTimeout)
+	defer done()
+	caller, err := functions.NewCaller(nc, s.log)
+	if err != nil {
+		cancel(err)
+		return
+	}
+	defer caller.Close()
+	if err := edges.WaitReady(ctx, front); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			cancel(err)
+		}
+		return
+	}
+	b.data, b.fast = s.config.Data, s.config.Profile == ProfileFast
+	b.nats = s.config.NATS.URL
+	if s.server != nil {
+		b.nats = s.server.ClientURL()
+	}
+	if b.owner, err = OwnerLink(ctx, caller, b.public, subjects.User(s.config.Owner)); err != nil {
+		cancel(fmt.Errorf("make the owner's link: %w", err))
+		return
+	}
+	if b.invite, err = InviteLink(ctx, caller, b.public, inviteUses, 0); err != nil {
+		cancel(fmt.Errorf("make the invite link: %w", err))
+		return
+	}
+	b.write(out)
+}
+
+// OwnerLink returns a link that signs a user in once, and registers the user first where there is none. What it carries is a refresh token: it is spent by its
+// first use, and stands in the fragment, which browsers do not send to servers.
+func OwnerLink(ctx context.Context, caller *functions.Caller, public string, user subjects.User) (string, error) {
+	tokens, err := functions.Invoke[wire.Issue, wire.Tokens](ctx, caller, nil, "auth", "issue", wire.Issue{User: user, Create: true})
+	if err != nil {
+		return "", err
+	}
+	return public + "/#refresh=" + tokens.RefreshToken, nil
+}
+
+// InviteLink returns a link with which a number of people may register, for a time; 0 = the time that auth presets.
+func InviteLink(ctx context.Context, caller *functions.Caller, public string, uses int, life time.Duration) (string, error) {
+	invited, err := functions.Invoke[wire.Invite, wire.Invited](ctx, caller, nil, "auth", "invite", wire.Invite{Uses: uses, TTLMS: life.Milliseconds()})
+	if err != nil {
+		return "", err
+	}
+	return public + "/#invite=" + invited.Invite, nil
+}

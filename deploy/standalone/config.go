@@ -1,0 +1,82 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/confab-im/confab/deploy/edges"
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/functions/auth"
+	"github.com/confab-im/confab/subjects"
+)
+
+// Profile says what an acknowledgement survives.
+type Profile string
+
+// The profiles.
+const (
+	ProfileStandalone Profile = "standalone" // synced before it is acknowledged: survives kill -9 and a power cut
+	ProfileFast       Profile = "fast"       // may lose acknowledged messages in a power cut
+)
+
+// Config is the configuration of confab up.
+type Config struct {
+	Log        process.LogConfig
+	NATS       process.NATSConfig
+	NATSListen string  `conf:"nats-listen" help:"where the embedded NATS server listens, for the nats tool; loopback only"`
+	OpsListen  string  `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
+	Data       string  `conf:"data" help:"the directory that holds everything"`
+	Profile    Profile `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
+	Owner      string  `conf:"owner" help:"the user whom the printed link signs in"`
+	Edge       edges.Config
+	Auth       auth.Config
+}
+
+// DefaultConfig returns the configuration without any setting: everything on loopback, data in the user's data directory.
+func DefaultConfig() Config {
+	return Config{
+		NATSListen: "127.0.0.1:4222",
+		OpsListen:  "127.0.0.1:9090",
+		Data:       defaultData(),
+		Profile:    ProfileStandalone,
+		Owner:      "owner",
+		Edge:       edges.DefaultConfig(),
+	}
+}
+
+// defaultData returns the directory that the XDG base directory specification names for data of a user's programs.
+func defaultData() string {
+	if base := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "confab")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "confab-data"
+	}
+	return filepath.Join(home, ".local", "share", "confab")
+}
+
+// Validate returns an error that names the setting that is wrong, and fills in the ways of registration: open on loopback, by invite elsewhere.
+func (c *Config) Validate() error {
+	if c.Profile != ProfileStandalone && c.Profile != ProfileFast {
+		return fmt.Errorf("profile %q is neither standalone nor fast", c.Profile)
+	}
+	if c.Data == "" {
+		return errors.New("data must name a directory")
+	}
+	if _, err := subjects.ParseUser(c.Owner); err != nil {
+		return fmt.Errorf("owner: %w", err)
+	}
+	if err := c.Edge.Validate(); err != nil {
+		return err
+	}
+	if c.Auth.Registration == "" {
+		c.Auth.Registration = auth.RegistrationInvite
+		if c.Edge.Loopback() {
+			c.Auth.Registration = auth.RegistrationOpen
+		}
+	}
+	return c.Auth.Validate()
+}

@@ -1,0 +1,218 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/confab-im/confab/deploy/edges"
+	"github.com/confab-im/confab/deploy/ops"
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/edge"
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/functions/auth"
+	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/history"
+	"github.com/confab-im/confab/functions/presence"
+	"github.com/confab-im/confab/functions/receipts"
+	"github.com/confab-im/confab/functions/send"
+	"github.com/confab-im/confab/jetstream"
+)
+
+// declareTimeout bounds the declaration of all streams and buckets, on an outside NATS server too.
+const declareTimeout = time.Minute
+
+// Run starts everything, writes the banner to out when clients can connect, and returns when ctx ends and all is drained, in the reverse order of the
+// start. An error of any part ends the whole.
+func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (err error) {
+	if err := os.MkdirAll(config.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	release, err := lock(config.Data)
+	if err != nil {
+		return err
+	}
+	defer release()
+	public, err := config.Edge.Open()
+	if errors.Is(err, edges.ErrTaken) {
+		return taken("listen", config.Edge.Listen)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = public.Close() }()
+
+	s := system{config: config, log: log}
+	if config.NATS.URL == "" {
+		if err := s.startServer(); err != nil {
+			return err
+		}
+		defer func() { s.server.Shutdown(); s.server.WaitForShutdown() }()
+	}
+	if err := s.declare(ctx); err != nil {
+		return err
+	}
+	// The functions outlive the edge, so that its last calls are answered.
+	s.start(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, s.stop()) }()
+	return s.serve(ctx, public, out)
+}
+
+// system is what Run has started so far.
+type system struct {
+	config Config
+	log    *slog.Logger
+	server *server.Server // nil with an outside NATS server
+
+	cancel  context.CancelFunc
+	failed  chan error // the first function that ended; holds one
+	running []<-chan error
+}
+
+func (s *system) startServer() error {
+	if err := checkFree("nats-listen", s.config.NATSListen); err != nil {
+		return err
+	}
+	fast := s.config.Profile == ProfileFast
+	if fast {
+		s.log.Warn("the profile fast may lose acknowledged messages in a power cut")
+	}
+	srv, err := startServer(s.config.NATSListen, s.config.Data, fast, s.log)
+	s.server = srv
+	return err
+}
+
+// connect returns a connection for one part: within the process, or to the outside server.
+func (s *system) connect(name string) (*nats.Conn, <-chan struct{}, error) {
+	if s.server == nil {
+		return s.config.NATS.Connect(name, s.log)
+	}
+	return process.NATSConfig{}.Connect(name, s.log, nats.InProcessServer(s.server))
+}
+
+func (s *system) declare(ctx context.Context) error {
+	nc, _, err := s.connect("confab-declare")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	return jetstream.Declare(ctx, nc, jetstream.Profile{})
+}
+
+// parts returns every function of the all-in-one.
+func (s *system) parts() []functions.Function {
+	return []functions.Function{
+		auth.Function(s.config.Auth),
+		send.Function(send.Config{}),
+		history.Function(history.Config{}),
+		conversations.Function(conversations.Config{}),
+		receipts.Function(receipts.Config{}),
+		presence.Function(presence.Config{}),
+	}
+}
+
+// start runs every function until stop.
+func (s *system) start(ctx context.Context) {
+	ctx, s.cancel = context.WithCancel(ctx)
+	parts := s.parts()
+	s.failed = make(chan error, 1)
+	for _, f := range parts {
+		ended := make(chan error, 1)
+		s.running = append(s.running, ended)
+		go func() {
+			err := s.runFunction(ctx, f)
+			if ctx.Err() == nil {
+				select {
+				case s.failed <- fmt.Errorf("function %s ended: %w", f.Name, err):
+				default: // another one failed first, and its error ends the whole
+				}
+			}
+			ended <- err
+		}()
+	}
+}
+
+func (s *system) runFunction(ctx context.Context, f functions.Function) error {
+	nc, _, err := s.connect("im-" + string(f.Name))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	caller, err := functions.NewCaller(nc, s.log)
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	return functions.Run(ctx, f, functions.Env{NATS: nc, Log: s.log, Caller: caller}, functions.Options{})
+}
+
+// stop drains the functions.
+func (s *system) stop() error {
+	s.cancel()
+	var errs []error
+	for _, ended := range s.running {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
+}
+
+// serve runs the edge and the operators' listener until ctx ends or a part fails.
+func (s *system) serve(ctx context.Context, public edges.Listener, out io.Writer) error {
+	nc, _, err := s.connect("im-edge")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	registry := ops.NewRegistry()
+	front, err := s.config.Edge.New(public, nc, s.log, registry)
+	if err != nil {
+		return err
+	}
+	asked := ctx // ends when the end is wanted; what fails cancels only what follows
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	operators, err := s.serveOps(ctx, cancel, front, registry)
+	if err != nil {
+		return err
+	}
+	edgeEnded := make(chan error, 1)
+	go func() { edgeEnded <- front.Run(ctx) }()
+	go s.greet(ctx, cancel, nc, front, banner{public: public.URL(), ops: operators}, out)
+	select {
+	case err := <-s.failed:
+		cancel(err)
+		return errors.Join(err, <-edgeEnded)
+	case err := <-edgeEnded:
+		if err == nil && asked.Err() == nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+}
+
+// serveOps opens the operators' listener and returns its address, "" where there is none.
+func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge, registry *prometheus.Registry) (string, error) {
+	if s.config.OpsListen == "" {
+		return "", nil
+	}
+	listener, err := listen("ops-listen", s.config.OpsListen)
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		if err := ops.Serve(ctx, listener, registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
+			cancel(err)
+		}
+	}()
+	return listener.Addr().String(), nil
+}
