@@ -21,7 +21,7 @@ import (
 )
 
 func TestACallWaitsForAnInstance(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	const calls = 200
 	var wg sync.WaitGroup
@@ -39,7 +39,7 @@ func TestACallWaitsForAnInstance(t *testing.T) {
 }
 
 func TestACallThatNobodyCanAnswerIsUnavailable(t *testing.T) {
-	caller := functionstest.Caller(t, functionstest.Connect(t))
+	caller := functionstest.Caller(t, connect(t))
 	for name, within := range map[string]time.Duration{"at its deadline": 100 * time.Millisecond, "after three seconds": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,7 +57,7 @@ func TestACallThatNobodyCanAnswerIsUnavailable(t *testing.T) {
 
 // A subscriber that should not be there answers too, and hides that nobody else is: neither is an answer, nor a reason to lose the call.
 func TestOnlyAFunctionsAnswerIsAnAnswer(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	foreign, err := nc.Subscribe(subjects.AllRPC, func(m *nats.Msg) {
 		_ = m.Respond([]byte(`{"stream":"SPY","seq":1}`))
@@ -82,7 +82,7 @@ func TestOnlyAFunctionsAnswerIsAnAnswer(t *testing.T) {
 }
 
 func TestATableThatIsWrongIsCorrected(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	ghost(t, nc, wire.InstanceMethod{Name: "say", Public: true, TimeoutMS: 5000})
 	eventually(t, "the ghost is known", func() bool { return caller.Instances("echo") == 1 })
@@ -123,7 +123,7 @@ func ghost(t *testing.T, nc *nats.Conn, methods ...wire.InstanceMethod) {
 }
 
 func TestATimeoutIsRepeatedOnlyWhereTheMethodAllowsIt(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	var once, again atomic.Int32
 	for method, counter := range map[subjects.Method]*atomic.Int32{"once": &once, "again": &again} {
@@ -145,23 +145,12 @@ func TestATimeoutIsRepeatedOnlyWhereTheMethodAllowsIt(t *testing.T) {
 }
 
 func TestCallsWorkAgainAfterTheServerWasAway(t *testing.T) {
-	start := func(port int) *server.Server {
-		ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoLog: true, NoSigs: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ns.Start()
-		if !ns.ReadyForConnections(10 * time.Second) {
-			t.Fatal("server is not ready")
-		}
-		return ns
-	}
-	ns := start(server.RANDOM_PORT)
+	ns := serve(t, server.RANDOM_PORT)
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() }) // after the instance has drained
 	url := ns.ClientURL()
-	nc := functionstest.Connect(t, url)
+	nc := connect(t, url)
 	caller := functionstest.Caller(t, nc)
-	functionstest.Run(t, functionstest.Connect(t, url), echo(say))
+	functionstest.Run(t, connect(t, url), echo(say))
 	call := func() error {
 		_, err := caller.Call(ctxFor(t, 10*time.Second), "echo", "raw", nil, []byte(`{}`))
 		return err
@@ -174,7 +163,7 @@ func TestCallsWorkAgainAfterTheServerWasAway(t *testing.T) {
 	ns.WaitForShutdown()
 	result := make(chan error, 1)
 	go func() { result <- call() }() // waits in the client library's buffer
-	ns = start(port)
+	ns = serve(t, port)
 	if err := <-result; err != nil {
 		t.Errorf("a call made while the server was away: %v", err)
 	}
@@ -184,7 +173,7 @@ func TestCallsWorkAgainAfterTheServerWasAway(t *testing.T) {
 }
 
 func TestIdentityDeadlineAndTraceGoOnToTheNextFunction(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	type seen struct {
 		User     subjects.User

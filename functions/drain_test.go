@@ -22,8 +22,8 @@ import (
 // The load comes from eight callers on one connection; instances come and go on connections of their own, as processes would.
 func TestReplacingInstancesUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	const replacements = 20
-	url := functionstest.Server(t)
-	nc := functionstest.Connect(t, url)
+	url := startServer(t)
+	nc := connect(t, url)
 	caller := functionstest.Caller(t, nc)
 	var seen sync.Map // text → *atomic.Int32
 	f := echo(func(ctx context.Context, _ *functions.Call, in *request) (answer, error) {
@@ -32,7 +32,7 @@ func TestReplacingInstancesUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 		time.Sleep(rand.N(2 * time.Millisecond)) // work, not a wait for something
 		return answer{in.Text}, ctx.Err()
 	})
-	current := functionstest.Run(t, functionstest.Connect(t, url), f)
+	current := functionstest.Run(t, connect(t, url), f)
 
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -53,7 +53,7 @@ func TestReplacingInstancesUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	}
 	for range replacements {
 		before := sent.Load()
-		next := functionstest.Run(t, functionstest.Connect(t, url), f)
+		next := functionstest.Run(t, connect(t, url), f)
 		current.Stop(t)
 		current = next
 		eventually(t, "the load goes on", func() bool { return sent.Load() > before+50 })
@@ -75,11 +75,11 @@ func TestReplacingInstancesUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 }
 
 func TestADrainAnswersWhatWaitsAndSaysBye(t *testing.T) {
-	url := functionstest.Server(t)
-	nc := functionstest.Connect(t, url)
+	url := startServer(t)
+	nc := connect(t, url)
 	caller := functionstest.Caller(t, nc)
 	began, release := make(chan struct{}), make(chan struct{})
-	in := functionstest.Run(t, functionstest.Connect(t, url), echo(func(_ context.Context, _ *functions.Call, in *request) (answer, error) {
+	in := functionstest.Run(t, connect(t, url), echo(func(_ context.Context, _ *functions.Call, in *request) (answer, error) {
 		if in.Text == "0" {
 			close(began)
 			<-release
@@ -122,7 +122,7 @@ func TestADrainAnswersWhatWaitsAndSaysBye(t *testing.T) {
 }
 
 func TestADrainCancelsWhatOutlivesIt(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	began := make(chan struct{})
 	f := echo(func(ctx context.Context, _ *functions.Call, _ *request) (answer, error) {
 		close(began)
@@ -151,7 +151,7 @@ func TestADrainCancelsWhatOutlivesIt(t *testing.T) {
 }
 
 func TestRunEndsWithItsConnection(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	up, result := make(chan string, 1), make(chan error, 1)
 	go func() {
 		result <- functions.Run(context.Background(), echo(say), functions.Env{NATS: nc}, functions.Options{Ready: func(in string) { up <- in }})
@@ -164,7 +164,7 @@ func TestRunEndsWithItsConnection(t *testing.T) {
 }
 
 func TestRunRefusesABrokenFunction(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	boom := errors.New("boom")
 	for name, breakIt := range map[string]func(*functions.Function){
 		"no description":             func(f *functions.Function) { f.Description = "" },

@@ -79,7 +79,7 @@ func ctxFor(t *testing.T, d time.Duration) context.Context {
 }
 
 func TestACallReachesItsHandlerAndItsCodeReachesTheCaller(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	in := functionstest.Run(t, nc, echo(say))
 	caller := functionstest.Caller(t, nc)
 
@@ -127,7 +127,7 @@ func TestACallReachesItsHandlerAndItsCodeReachesTheCaller(t *testing.T) {
 }
 
 func TestHostileHeadersAreRefusedOrIgnored(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	functionstest.Run(t, nc, echo(say))
 	for name, test := range map[string]struct {
 		header nats.Header
@@ -151,7 +151,7 @@ func TestHostileHeadersAreRefusedOrIgnored(t *testing.T) {
 }
 
 func TestALaneKeepsItsOrderAndOthersDoNotWaitForIt(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	release := make(chan struct{})
 	var mu sync.Mutex
 	var order []string
@@ -203,7 +203,7 @@ func TestALaneKeepsItsOrderAndOthersDoNotWaitForIt(t *testing.T) {
 }
 
 func TestWhatFindsNoPlaceToWaitIsRefusedAtOnce(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	release := make(chan struct{})
 	functionstest.Run(t, nc, echo(func(ctx context.Context, _ *functions.Call, in *request) (answer, error) {
 		<-release
@@ -235,7 +235,7 @@ func TestWhatFindsNoPlaceToWaitIsRefusedAtOnce(t *testing.T) {
 }
 
 func TestMicroToolsSeeTheFunction(t *testing.T) {
-	nc := functionstest.Connect(t)
+	nc := connect(t)
 	in := functionstest.Run(t, nc, echo(say), functions.Options{Version: "1.2.3"})
 	for range 3 {
 		if _, err := nc.Request(subjects.RPC("echo", "say"), []byte(`{"text":"x"}`), 5*time.Second); err != nil {

@@ -1,5 +1,5 @@
-// Package functionstest runs functions in tests: on a real NATS server, with the runtime that programs use. It leaves the store to package
-// jetstreamtest, which also starts servers with streams; a function that stores nothing is tested on the server that Connect starts.
+// Package functionstest runs functions in tests, with the runtime that programs use. It leaves the NATS server and the store to package
+// jetstreamtest.
 package functionstest
 
 import (
@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/functions"
@@ -101,31 +100,5 @@ func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// Server starts a NATS server without streams, which ends with the test, and returns its URL.
-func Server(t testing.TB) string {
-	t.Helper()
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
-	if err != nil {
-		t.Fatalf("make a server: %v", err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(patience) {
-		t.Fatal("the server is not ready")
-	}
-	return ns.ClientURL()
-}
-
-// Connect returns a connection that is closed when the test ends; to a server of its own, or to the given URL.
-func Connect(t testing.TB, url ...string) *nats.Conn {
-	t.Helper()
-	if len(url) == 0 {
-		url = []string{Server(t)}
-	}
-	nc, err := nats.Connect(url[0], nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	if err != nil {
-		t.Fatalf("connect: %v", err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
-}
+// Quiet returns a logger that drops everything, for benchmarks.
+func Quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
