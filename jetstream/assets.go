@@ -21,7 +21,7 @@ const (
 	MaxDedupe         = 5 * time.Minute     // the largest window, for the same memory
 	deadLettersAge    = 30 * 24 * time.Hour // how long a dead letter is kept
 	deadLettersBytes  = 64 << 20            // how much of them is kept, the newest
-	presenceMarkerTTL = 30 * time.Second    // how long the server's note stays that a lease ran out
+	presenceMarkerTTL = 24 * time.Hour      // how long the server's note stays that a lease ran out, which says when its devices were seen last
 )
 
 // Keys of the metadata of every asset.

@@ -2,31 +2,229 @@ package jetstream_test
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects"
 )
 
-func TestDeclareIsRepeatable(t *testing.T) {
+func TestDeclareIsRepeatableAndConcurrent(t *testing.T) {
 	server := jetstreamtest.Start(t)
 	nc := server.Connect(t)
-	for range 2 {
-		began := time.Now()
-		if err := jetstream.Declare(context.Background(), nc, jetstream.Profile{}); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("declared in %v", time.Since(began))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	all.Wait()
 	began := time.Now()
 	store := server.StoreOn(t, nc)
-	t.Logf("opened in %v", time.Since(began))
+	t.Logf("declared again and opened in %v", time.Since(began))
 	server.Restart(t)
-	began = time.Now()
-	server.StoreOn(t, nc)
-	t.Logf("after a restart, opened in %v", time.Since(began))
-	if store.Dedupe() != jetstream.DefaultDedupe {
-		t.Fatalf("dedupe %v", store.Dedupe())
+	server.StoreOn(t, server.Connect(t))
+	if got := store.Dedupe(); got != jetstream.DefaultDedupe {
+		t.Errorf("dedupe is %v, want %v", got, jetstream.DefaultDedupe)
+	}
+}
+
+func TestAssetsAreFitForAnOperator(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	server.Store(t)
+	js, err := natsjs.New(server.Connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, asset := range jetstream.Assets() {
+		if len(asset.Description) == 0 || len(asset.Description) > 40 {
+			t.Errorf("%s: the description %q must have 1 to 40 characters", asset.Stream, asset.Description)
+		}
+		stream, err := js.Stream(t.Context(), asset.Stream)
+		if err != nil {
+			t.Fatalf("%s: %v", asset.Stream, err)
+		}
+		config := stream.CachedInfo().Config
+		if config.Description != asset.Description || config.Metadata["confab.view"] != asset.View || !strings.HasPrefix(asset.View, "nats ") {
+			t.Errorf("%s: the server shows %q, %q", asset.Stream, config.Description, config.Metadata["confab.view"])
+		}
+		if asset.Bucket != "" {
+			if _, err := js.KeyValue(t.Context(), asset.Bucket); err != nil {
+				t.Errorf("%s is no bucket to the client library: %v", asset.Bucket, err)
+			}
+		}
+		for _, subject := range config.Subjects {
+			if strings.HasPrefix(subject, "im.rpc") || subject == ">" {
+				t.Errorf("%s captures %s, and would answer calls", asset.Stream, subject)
+			}
+		}
+	}
+}
+
+// A seq would be given twice if the newest entry of a conversation could vanish.
+func TestMessagesAreNeverDiscarded(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	server.Store(t)
+	js, err := natsjs.New(server.Connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range subjects.Partitions {
+		stream, err := js.Stream(t.Context(), subjects.MessagesStream(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := stream.CachedInfo().Config
+		if c.MaxAge != 0 || c.AllowMsgTTL || c.AllowRollup || c.Discard != natsjs.DiscardNew || c.MaxMsgsPerSubject > 0 || c.PersistMode != natsjs.DefaultPersistMode {
+			t.Errorf("%s may lose entries: %+v", c.Name, c)
+		}
+		if c.DenyDelete || c.DenyPurge || !c.AllowDirect || c.Compression != natsjs.S2Compression || c.Storage != natsjs.FileStorage {
+			t.Errorf("%s cannot do its work: %+v", c.Name, c)
+		}
+	}
+}
+
+func TestDeclareGrowsAndRefusesToShrink(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	declare := func(p jetstream.Profile) error { return jetstream.Declare(t.Context(), nc, p) }
+	small := jetstream.Profile{MaxBytes: 1 << 20, Dedupe: time.Minute}
+	large := jetstream.Profile{MaxBytes: 2 << 20, Dedupe: 3 * time.Minute}
+	for _, p := range []jetstream.Profile{small, large, {Dedupe: 3 * time.Minute}} {
+		if err := declare(p); err != nil {
+			t.Fatalf("grow to %+v: %v", p, err)
+		}
+	}
+	for what, p := range map[string]jetstream.Profile{
+		"max bytes":     large,
+		"dedupe window": {Dedupe: 2 * time.Minute},
+	} {
+		err := declare(p)
+		if !errors.Is(err, jetstream.ErrShrink) || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), "IM_MESSAGES_00") {
+			t.Errorf("shrink %s: %v", what, err)
+		}
+	}
+	store, err := jetstream.Open(t.Context(), nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if got := store.Dedupe(); got != 3*time.Minute {
+		t.Errorf("after refusals the dedupe window is %v", got)
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a longer history of a bucket is kept", func(t *testing.T) {
+		changeStream(t, js, "KV_IM_USERS", func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 5 })
+		if err := declare(jetstream.Profile{Dedupe: 3 * time.Minute}); !errors.Is(err, jetstream.ErrShrink) || !strings.Contains(err.Error(), "history is 5") {
+			t.Errorf("shrink the history: %v", err)
+		}
+		changeStream(t, js, "KV_IM_USERS", func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 1 })
+	})
+	t.Run("an operator's metadata stays", func(t *testing.T) {
+		changeStream(t, js, "KV_IM_USERS", func(c *natsjs.StreamConfig) { c.Metadata["owner"] = "ops"; c.Description = "old" })
+		if err := declare(jetstream.Profile{Dedupe: 3 * time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		stream, err := js.Stream(t.Context(), "KV_IM_USERS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := stream.CachedInfo().Config; c.Metadata["owner"] != "ops" || c.Description == "old" {
+			t.Errorf("after an update: %+v", c)
+		}
+	})
+	t.Run("more replicas than servers is an error that says so", func(t *testing.T) {
+		if err := declare(jetstream.Profile{Replicas: 3, Dedupe: 3 * time.Minute}); err == nil || !strings.Contains(err.Error(), "replicas") {
+			t.Errorf("three replicas on one server: %v", err)
+		}
+	})
+}
+
+func changeStream(t *testing.T, js natsjs.JetStream, name string, change func(*natsjs.StreamConfig)) {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	change(&config)
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLayoutsOfOtherReleases(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	open := func(wait time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		store, err := jetstream.Open(ctx, nc)
+		if err == nil {
+			store.Close()
+		}
+		return err
+	}
+	if err := open(200 * time.Millisecond); !errors.Is(err, jetstream.ErrNotDeclared) {
+		t.Fatalf("open before declare: %v", err)
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- open(10 * time.Second) }()
+	if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Fatalf("open while somebody declares: %v", err)
+	}
+	for layout, want := range map[string]error{
+		`{"layout":2,"partitions":16}`: jetstream.ErrNewerLayout,
+		`{"layout":1,"partitions":32}`: jetstream.ErrNewerLayout,
+		`{"layout":0,"partitions":16}`: jetstream.ErrNotDeclared,
+	} {
+		if _, err := nc.Request("$KV.IM_CONFIG.layout", []byte(layout), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(200 * time.Millisecond); !errors.Is(err, want) {
+			t.Errorf("open with %s: %v", layout, err)
+		}
+		if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); errors.Is(want, jetstream.ErrNewerLayout) != errors.Is(err, jetstream.ErrNewerLayout) {
+			t.Errorf("declare with %s: %v", layout, err)
+		}
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changeStream(t, js, "IM_JOBS", func(c *natsjs.StreamConfig) { c.Metadata["confab.layout"] = "2" })
+	if _, err := nc.Request("$KV.IM_CONFIG.layout", []byte(`{"layout":1,"partitions":16}`), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); !errors.Is(err, jetstream.ErrNewerLayout) || !strings.Contains(err.Error(), "IM_JOBS") {
+		t.Errorf("declare over a stream of a newer release: %v", err)
+	}
+}
+
+func TestProfilesOutOfBounds(t *testing.T) {
+	for name, p := range map[string]jetstream.Profile{
+		"six replicas":           {Replicas: 6},
+		"negative replicas":      {Replicas: -1},
+		"negative bytes":         {MaxBytes: -1},
+		"a window over the top":  {Dedupe: time.Hour},
+		"a window below a blink": {Dedupe: time.Millisecond},
+	} {
+		if err := p.Validate(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }

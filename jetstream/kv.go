@@ -120,6 +120,9 @@ func expecting(revision uint64) nats.Header {
 	return nats.Header{headerExpectedLast: {strconv.FormatUint(revision, 10)}}
 }
 
+// lifetime returns the ttl of a record that ends at a time, at least a second: 0 would keep it for ever.
+func lifetime(end time.Time) time.Duration { return max(time.Second, time.Until(end)) }
+
 // pause waits a random moment that grows with the number of tries, after somebody else wrote first.
 func pause(ctx context.Context, try int) error {
 	select {
