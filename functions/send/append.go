@@ -1,0 +1,175 @@
+package send
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+const (
+	// tryTimeout bounds one try to append, so that a try without an answer, as while a stream changes its leader, leaves time for another.
+	tryTimeout = 2 * time.Second
+	// answerMargin is what is kept of a call's time to say what happened.
+	answerMargin = 200 * time.Millisecond
+	// minBackoff and maxBackoff bound the pause after a try that somebody else's append got ahead of.
+	minBackoff = time.Millisecond
+	maxBackoff = 50 * time.Millisecond
+)
+
+// entry is something to be appended.
+type entry struct {
+	conversation subjects.Conversation
+	draft        jetstream.Draft
+	// allow decides whether the draft may follow the tail; the error is the caller's answer. It runs again whenever the tail moved.
+	allow func(ctx context.Context, tail jetstream.Tail) error
+}
+
+// put appends an entry, with as many tries as the call has time for. Every try is decided anew against the tail that it is appended to.
+// The error of a decision is definite. After a try without an answer it may or may not be stored, and the next try with the same client id finds
+// out; where there is no time for that, the error's code says that the outcome is unknown.
+func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
+	ctx, cancel := withMargin(ctx)
+	defer cancel()
+	tail, known := s.tails.get(e.conversation)
+	for try := 0; ; try++ {
+		if !known {
+			var err error
+			if tail, err = s.store.Tail(ctx, e.conversation); err != nil {
+				return jetstream.Appended{}, unavailable(fmt.Errorf("read the tail of %s: %w", e.conversation, err))
+			}
+		}
+		if err := e.allow(ctx, tail); err != nil {
+			if known {
+				known = false // a remembered tail may be behind: refuse nobody because of it
+				continue
+			}
+			return jetstream.Appended{}, err
+		}
+		appended, err := s.try(ctx, e, tail)
+		if err == nil {
+			s.settle(e.conversation, appended, try > 0)
+			return appended, nil
+		}
+		s.tails.drop(e.conversation)
+		known = false
+		if err := s.again(ctx, e.conversation, err, try); err != nil {
+			return jetstream.Appended{}, err
+		}
+	}
+}
+
+func (s *sender) try(ctx context.Context, e entry, tail jetstream.Tail) (jetstream.Appended, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return s.store.Append(ctx, e.conversation, tail, e.draft)
+}
+
+// settle remembers the new tail, and says an entry again on the live subject where the store does not: after a retry and for a duplicate.
+func (s *sender) settle(c subjects.Conversation, appended jetstream.Appended, retried bool) {
+	tail := appended.Tail
+	tail.Payload = nil // up to 16 KiB that no append looks at
+	s.tails.put(c, tail)
+	if !retried && !appended.Duplicate {
+		return
+	}
+	if err := s.store.Announce(c, appended); err != nil {
+		// Edges compare heads with the store every few seconds, so they find what they are not told.
+		s.log.Warn("live copy not sent", "conv", string(c), "seq", appended.Entry.Seq, "err", err)
+	}
+}
+
+// again decides after a failed try whether there is another one, and pauses before it. The pauses are random and grow, so that several
+// instances that append to one conversation do not stay in step.
+func (s *sender) again(ctx context.Context, c subjects.Conversation, failure error, try int) error {
+	moved := errors.Is(failure, jetstream.ErrTailMoved)
+	if !moved && !errors.Is(failure, jetstream.ErrUnavailable) {
+		return refusal(failure)
+	}
+	pause := min(minBackoff<<min(try, 6), maxBackoff)
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause/2 + rand.N(pause)):
+		return nil
+	}
+	if moved {
+		return fmt.Errorf("%w (append to %s: %d tries were overtaken)",
+			wire.RetryAfter(wire.Unavailable, maxBackoff, "Too many write to this conversation at once; send it again with the same client_id."), c, try+1)
+	}
+	return unavailable(fmt.Errorf("append to %s: %w", c, failure))
+}
+
+// refusal maps the errors of the store that no other try would change.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrTooLarge):
+		return fmt.Errorf("%w (%w)", wire.Errorf(wire.TooLarge, "The entry is too large for the store."), err)
+	case errors.Is(err, jetstream.ErrNoEntry), errors.Is(err, jetstream.ErrNoMessage):
+		return errNoEntry
+	case errors.Is(err, jetstream.ErrErased):
+		return errRecalled
+	case errors.Is(err, jetstream.ErrAmendsFull):
+		return errTooManyEdits
+	case errors.Is(err, jetstream.ErrIDConflict):
+		return wire.Errorf(wire.IDConflict, "This client_id was used before with another content; use a new one.")
+	}
+	return err
+}
+
+// withMargin shortens the time of a call by what its answer needs.
+func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-answerMargin))
+}
+
+// errNotFirst says that an entry that had to be the first of its conversation is not.
+var errNotFirst = wire.Errorf(wire.Conflict, "The conversation has entries already.")
+
+// append is the method by which other functions put changes of membership and policy into the log. Who may change what was decided there.
+func (s *sender) append(ctx context.Context, _ *functions.Call, in *wire.Append) (wire.Posted, error) {
+	appended, err := s.put(ctx, entry{
+		conversation: in.Conversation,
+		draft:        jetstream.Draft{Kind: in.Kind, From: in.From, ClientID: in.ClientID, Body: in.Body},
+		allow: func(_ context.Context, tail jetstream.Tail) error {
+			if in.First && tail.Seq > 0 {
+				return errNotFirst
+			}
+			return nil
+		},
+	})
+	if err == errNotFirst {
+		return s.repeatedFirst(ctx, in)
+	}
+	if err != nil {
+		return wire.Posted{}, err
+	}
+	return posted(in.Conversation, appended), nil
+}
+
+// repeatedFirst answers a call for a first entry where there is one: with the seq of the entry if an earlier try of the same call stored it,
+// however long ago, and with errNotFirst otherwise.
+func (s *sender) repeatedFirst(ctx context.Context, in *wire.Append) (wire.Posted, error) {
+	first, err := s.store.Entry(ctx, in.Conversation, 1)
+	if err != nil {
+		return wire.Posted{}, unavailable(fmt.Errorf("read the first entry of %s: %w", in.Conversation, err))
+	}
+	if first.Kind != in.Kind || first.From != in.From || first.ClientID != in.ClientID {
+		return wire.Posted{}, errNotFirst
+	}
+	return wire.Posted{Conversation: in.Conversation, Seq: first.Seq, Count: first.Count, At: first.At, Duplicate: true}, nil
+}
+
+// posted is the answer to a call whose entry is stored.
+func posted(c subjects.Conversation, appended jetstream.Appended) wire.Posted {
+	e := appended.Entry
+	return wire.Posted{Conversation: c, Seq: e.Seq, Count: e.Count, At: e.At, Duplicate: appended.Duplicate}
+}
