@@ -134,6 +134,10 @@ func testRead(t *testing.T, browser context.Context, p *peer) {
 	eval[bool](b, `(document.querySelector("[data-test=messages]").scrollTop = 0, new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true)))))`)
 	p.event("entry", p.say("g.general", "bob", "unseen"))
 	b.until(unread + `?.textContent.startsWith("1")`)
+	eval[bool](b, `new Promise((done) => setTimeout(() => done(true), 400))`) // Longer than a mark is put off.
+	if marks := p.made("receipts.mark"); marks[len(marks)-1].Data["read"] != 60.0 {
+		t.Errorf("marked %v, though the newest message was out of sight", marks[len(marks)-1].Data)
+	}
 	b.click("[data-test=to-end]")
 	b.until(unread + ` === null`)
 	p.event("receipt", object{"conversation": "g.general", "user": "ada", "read": 1, "delivered": 1})
