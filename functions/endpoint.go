@@ -1,7 +1,6 @@
 package functions
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -193,7 +192,7 @@ func (e *endpoint) answerError(r *request, refusal *wire.Error) {
 	}
 }
 
-// encode writes what a handler returned. Texts stay as they are: '<' is not escaped.
+// encode writes what a handler returned.
 func encode(out any) ([]byte, error) {
 	switch out := out.(type) {
 	case nil:
@@ -203,11 +202,9 @@ func encode(out any) ([]byte, error) {
 	case json.RawMessage:
 		return out, nil
 	}
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(out); err != nil {
+	data, err := wire.Marshal(out)
+	if err != nil {
 		return nil, fmt.Errorf("encode an answer: %w", err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return data, nil
 }
