@@ -28,6 +28,7 @@ func TestPage(t *testing.T) {
 		{"own messages show how far they have come", testProgress},
 		{"typing and presence are shown", testTyping},
 		{"a new conversation begins with its first message", testNewConversation},
+		{"members are listed and added, and a reader cannot write", testMembers},
 		{"everything is labelled, reachable, and has contrast", testAccessible},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -196,6 +197,25 @@ func testNewConversation(t *testing.T, browser context.Context, p *peer) {
 	if members := fmt.Sprint(p.made("conversations.create")[0].Data["members"]); members != "[bob cy]" {
 		t.Errorf("created with %s", members)
 	}
+}
+
+func testMembers(t *testing.T, browser context.Context, p *peer) {
+	p.say("g.general", "bob", "one")
+	p.say("c.news", "bob", "read only")
+	p.roles["c.news"] = "reader"
+	b := signedIn(t, browser, p, "g.general")
+	b.until(`document.querySelector(".pane-header .subtitle").textContent === "Group general · 2 members"`)
+	b.click("[data-test=add-member]")
+	b.until(`document.querySelector("[data-test=members]").textContent.includes("owner")`)
+	b.fill("[data-test=member-user]", "cy\r")
+	b.until(`document.querySelector("dialog") === null`)
+	if data := p.until("conversations.add", 1)[0].Data; data["user"] != "cy" {
+		t.Errorf("added %v", data)
+	}
+	b.click(`[data-conversation="c.news"] button`)
+	b.until(`document.querySelector("[data-test=compose]").checkVisibility() === false && document.querySelector(".readonly").checkVisibility()`)
+	p.event("conversation", object{"conversation": "g.general", "change": "removed"})
+	b.until(`document.querySelector("[data-conversation='g.general']") === null`)
 }
 
 // contrast lists the texts in sight whose contrast against what they stand on is below 4.5 (WCAG 2, AA).

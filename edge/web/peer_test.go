@@ -213,6 +213,10 @@ func (p *peer) answer(c call) (any, string, []entry) {
 		return object{"read": object{"seq": p.reads[conversation], "count": p.count(conversation, p.reads[conversation])}}, "", nil
 	case "receipts.who":
 		return object{"read": []string{}, "delivered": []string{}}, "", nil
+	case "conversations.get":
+		return object{"conversation": conversation, "members": 2}, "", nil
+	case "conversations.members":
+		return object{"members": []object{{"user": "ada", "role": "owner"}, {"user": "bob", "role": "member"}}}, "", nil
 	case "presence.watch":
 		return object{"users": p.state}, "", nil
 	case "conversations.create":

@@ -22,23 +22,33 @@ func TestSDK(t *testing.T) {
 	}
 	b := open(t, startBrowser(t), "data:text/html,<div id=app></div>")
 	eval[bool](b, string(bundle.OutputFiles[0].Contents)+";globalThis.sdk = sdk; true")
-	for _, c := range []struct{ name, script string }{
-		{"the delay is full jitter between half a second and twenty", `
+	for _, c := range sdkTests {
+		t.Run(c.name, func(t *testing.T) {
+			if !eval[bool](b, "(async () => {"+c.script+"})()") {
+				t.Error("not so")
+			}
+		})
+	}
+}
+
+// sdkTests are functions in JavaScript that return whether what their name says is so.
+var sdkTests = []struct{ name, script string }{
+	{"the delay is full jitter between half a second and twenty", `
 			const all = [];
 			for (let n = 0; n < 40; n++) for (let i = 0; i < 200; i++) all.push(sdk.delay(n));
 			const edges = [sdk.delay(0, () => 0), sdk.delay(0, () => 1), sdk.delay(3, () => 1), sdk.delay(50, () => 0), sdk.delay(50, () => 1)];
 			return all.every((ms) => ms >= 500 && ms <= 20000) && String(edges) === "500,1000,8000,500,20000";`},
-		{"a close code decides whether to come back", `
+	{"a close code decides whether to come back", `
 			return [1006, 1001, 4000, 4001, 4006, 4499].every((c) => sdk.afterClose(c) === "reconnect")
 				&& [4003, 4500].every((c) => sdk.afterClose(c) === "refresh")
 				&& [4501, 4502, 4503, 4504, 4505, 4506, 4999].every((c) => sdk.afterClose(c) === "stop");`},
-		{"client ids are UUIDv7, carry the time, and ascend", `
+	{"client ids are UUIDv7, carry the time, and ascend", `
 			const ids = Array.from({ length: 5000 }, () => sdk.uuidv7(1.7e12));
 			const form = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 			const ascending = ids.every((id, i) => i === 0 || ids[i - 1] < id);
 			const back = sdk.uuidv7(1.6e12);
 			return ids.every((id) => form.test(id)) && ascending && sdk.timeOf(ids[0]) === 1.7e12 && sdk.timeOf(back) === 1.6e12 && sdk.timeOf("x") === 0;`},
-		{"folding takes the newest edit, each user's last reaction, and a recall over all", `
+	{"folding takes the newest edit, each user's last reaction, and a recall over all", `
 			const a = new sdk.Amendments();
 			const base = { seq: 1, kind: "message", from: "ada", at: "1", body: { text: "a" }, reactions: { "+": ["cy"] } };
 			a.add({ seq: 5, kind: "edit", target: 1, at: "5", body: { text: "e5" } });
@@ -52,7 +62,7 @@ func TestSDK(t *testing.T) {
 			const gone = a.fold(base);
 			return folded.body.text === "e5" && String(folded.reactions["+"]) === "bob" && late.body.text === "e9"
 				&& gone.recalled && !gone.body && !gone.reactions && base.body.text === "a";`},
-		{"a log accepts a page with erased seqs, and never shows a hole that is not there", `
+	{"a log accepts a page with erased seqs, and never shows a hole that is not there", `
 			const stored = [1, 2, 5, 6, 9].map((seq) => ({ seq, count: seq, kind: "message", from: "b", at: "", body: {} }));
 			const pages = async (q) => {
 				const entries = stored.filter((e) => e.seq > (q.after ?? 0));
@@ -65,7 +75,7 @@ func TestSDK(t *testing.T) {
 			log.receive(stored[5]);
 			await new Promise((done) => setTimeout(done, 50));
 			return String(log.entries().map((e) => e.seq)) === "1,2,5,6,9,12";`},
-		{"an outbox keeps order, survives, and looks in history when the window has closed", `
+	{"an outbox keeps order, survives, and looks in history when the window has closed", `
 			const storage = new sdk.MemoryStorage();
 			const calls = [];
 			let online = false, found;
@@ -91,7 +101,7 @@ func TestSDK(t *testing.T) {
 			box.add("send.post", "g.x", { body: { text: "old" } });
 			while (box.size) await new Promise((done) => setTimeout(done, 5));
 			return texts === "new,old,old" && renewed && sent === 9 && calls.length === 1 && storage.keys("").length === 0;`},
-		{"two pages do not spend one refresh token twice", `
+	{"two pages do not spend one refresh token twice", `
 			const storage = new sdk.MemoryStorage();
 			let queue = Promise.resolve(), spent = [];
 			const lock = (name, fn) => (queue = queue.then(fn));
@@ -100,11 +110,4 @@ func TestSDK(t *testing.T) {
 			one.save({ token: "t1", refresh_token: "r1", user: "ada" });
 			await Promise.all([one.refresh(call, "t1", 0), two.refresh(call, "t1", 0)]);
 			return String(spent) === "r1" && two.load().token === "t2" && two.load().user === "ada";`},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if !eval[bool](b, "(async () => {"+c.script+"})()") {
-				t.Error("not so")
-			}
-		})
-	}
 }

@@ -1,12 +1,15 @@
 // The dialogs: a direct conversation, a group, a channel, one more member.
 
-import { el, field, type Attributes } from "./dom.js";
+import type { Member } from "../sdk/index.js";
+import { avatar, el, field, isolated, type Attributes } from "./dom.js";
 import { explain } from "./text.js";
 
 interface Question {
   title: string;
   text: string;
   confirm: string;
+  /** What stands between the text and the fields. */
+  above?: HTMLElement;
   fields: { label: string; hint?: string; attributes: Attributes & { name: string } }[];
   run(values: Record<string, string>): Promise<void> | void;
 }
@@ -22,6 +25,7 @@ function ask(question: Question): void {
     {},
     el("h2", { id: "dialog-title" }, question.title),
     el("p", { class: "lead" }, question.text),
+    question.above,
     ...inputs,
     error,
     el("div", { class: "buttons" }, cancel, confirm),
@@ -109,14 +113,25 @@ export function askChannel(join: (conversation: string) => Promise<void>): void 
   });
 }
 
-export function askMember(add: (user: string) => Promise<void>): void {
+/** askMember shows who is in, and asks for one more. */
+export function askMember(load: Promise<{ members: Member[]; more: boolean }>, add: (user: string) => Promise<void>): void {
+  const list = el("ul", { class: "members", role: "list", "aria-label": "Members", "data-test": "members", tabindex: 0 }, el("li", {}, "Loading…"));
+  load.then(
+    ({ members, more }) => list.replaceChildren(...members.map(memberRow), ...(more ? [el("li", {}, "… and more")] : [])),
+    (reason) => list.replaceChildren(el("li", { class: "error" }, explain(reason))),
+  );
   ask({
-    title: "Add a member",
+    title: "Members",
     text: "New members see the conversation from now on.",
     confirm: "Add",
-    fields: [{ label: "User name", attributes: { name: "user", "data-test": "member-user", ...USER } }],
+    above: list,
+    fields: [{ label: "Add a member", hint: "user name", attributes: { name: "user", "data-test": "member-user", ...USER } }],
     run: ({ user = "" }) => add(handle(user)),
   });
+}
+
+function memberRow({ user, role }: Member): HTMLLIElement {
+  return el("li", {}, avatar(user, user), isolated(user, "title"), el("span", { class: "hint" }, role === "member" ? "" : role));
 }
 
 export function askSure(title: string, text: string, confirm: string, run: () => Promise<void> | void): void {

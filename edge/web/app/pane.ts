@@ -19,6 +19,8 @@ export class Pane {
   private readonly typing = el("p", { class: "typing", "data-test": "typing", role: "status" });
   private readonly forbidden = el("p", { class: "readonly", hidden: true }, "Only some members may write here.");
   private readonly off: (() => void)[];
+  private size = 0;
+  private countedAs = 0;
 
   constructor(
     private readonly client: Client,
@@ -70,7 +72,7 @@ export class Pane {
   private header(): HTMLElement {
     const { conversation } = this;
     const back = iconButton("back", "Back to the conversations", { class: "icon-button back", "data-test": "back", on: { click: this.back } });
-    const add = iconButton("invite", "Add a member", { "data-test": "add-member", on: { click: () => this.addMember() } });
+    const add = iconButton("people", "Members", { "data-test": "add-member", on: { click: () => this.addMember() } });
     const leave = iconButton("out", "Leave this conversation", { "data-test": "leave", on: { click: () => this.leave() } });
     return el(
       "header",
@@ -84,7 +86,8 @@ export class Pane {
   }
 
   private addMember(): void {
-    askMember((user) => this.client.add(this.conversation.id, user));
+    const { client, conversation } = this;
+    askMember(client.members(conversation.id), (user) => client.add(conversation.id, user));
   }
 
   private leave(): void {
@@ -110,11 +113,30 @@ export class Pane {
 
   private subtitle(): (Node | string)[] {
     const { conversation, client } = this;
-    if (conversation.kind !== "direct") return [conversation.kind === "group" ? "Group" : "Channel", ` · ${conversation.id}`];
+    if (conversation.kind !== "direct") {
+      this.count();
+      const many = this.size === 0 ? "" : this.size === 1 ? " · 1 member" : ` · ${this.size} members`;
+      return [(conversation.kind === "group" ? "Group " : "Channel ") + conversation.id.slice(2) + many];
+    }
     const presence = client.presence.get(conversation.peer);
     const state = presence?.state ?? "offline";
     const seen = state === "offline" && presence?.last_seen ? ` · last seen ${listTime(presence.last_seen)}` : "";
     return [presenceDot(state), el("span", { "aria-hidden": "true" }, state), seen];
+  }
+
+  /** count asks how many members there are, once for each change of them. */
+  private count(): void {
+    const { client, conversation } = this;
+    const as = conversation.tail?.kind === "member" ? conversation.tail.seq : this.countedAs || conversation.tail?.seq;
+    if (!client.connection.online || !as || as === this.countedAs) return;
+    this.countedAs = as;
+    client.size(conversation.id).then(
+      (size) => {
+        this.size = size;
+        this.update();
+      },
+      () => (this.countedAs = 0),
+    );
   }
 
   private send(draft: Draft): void {

@@ -9,7 +9,6 @@ import { Emitter } from "./emitter.js";
 import { Log } from "./log.js";
 import { Marks } from "./marks.js";
 import { Outbox, type Item } from "./outbox.js";
-import { once } from "./socket.js";
 import {
   CallError,
   direct,
@@ -25,7 +24,6 @@ import {
   type Receipt,
   type ServerEvents,
   type Stored,
-  type Tokens,
   type UserID,
 } from "./protocol.js";
 import type { Lock, Storage } from "./storage.js";
@@ -191,12 +189,19 @@ export class Client extends Emitter<ClientEvents> {
     await this.connection.call("conversations.add", { conversation, user });
   }
 
-  /** members reads one page of at most 100, in the server's order. */
-  async members(conversation: ConversationID): Promise<Member[]> {
+  /** members reads the first 100, in the server's order, and whether there are more. */
+  async members(conversation: ConversationID): Promise<{ members: Member[]; more: boolean }> {
     const page = (await this.connection.call("conversations.members", { conversation, limit: 100 })) as {
       members?: Member[];
+      next?: string;
     };
-    return page.members ?? [];
+    return { members: page.members ?? [], more: Boolean(page.next) };
+  }
+
+  /** size is how many members a conversation has. */
+  async size(conversation: ConversationID): Promise<number> {
+    const found = (await this.connection.call("conversations.get", { conversation })) as { members?: number };
+    return found.members ?? 0;
   }
 
   /** who fills in how far a direct conversation's peer has come. */
@@ -455,41 +460,4 @@ export class Client extends Emitter<ClientEvents> {
     if (!conversation) this.conversations.set(id, (conversation = new Conversation(id, this.me)));
     return conversation;
   }
-}
-
-/** signIn asks for tokens and keeps them; register is the same with a new user. */
-export async function signIn(
-  options: ClientOptions,
-  call: "auth.login" | "auth.register",
-  data: { user: UserID; password: string; [field: string]: unknown },
-): Promise<UserID> {
-  const tokens = (await once(options.url, call, data)) as Tokens;
-  const user = tokens.user ?? data.user;
-  new Credentials(options.storage, options.lock).save({ ...tokens, user });
-  return user;
-}
-
-/**
- * adopt keeps tokens that were made elsewhere and asks the server whose they are:
- * the subject of a foreign token need not be the user's name here.
- */
-export async function adopt(options: ClientOptions, tokens: Tokens): Promise<UserID> {
-  let current = tokens;
-  const hello = async () => (await once(options.url, "hello", { token: current.token, device: options.device })) as Hello;
-  let welcome: Hello;
-  try {
-    welcome = await hello();
-  } catch (reason) {
-    if (CallError.of(reason).code !== "token_expired" || !tokens.refresh_token) throw reason;
-    current = (await once(options.url, "auth.refresh", { refresh_token: tokens.refresh_token })) as Tokens;
-    welcome = await hello();
-  }
-  const { user, expires_at } = welcome;
-  new Credentials(options.storage, options.lock).save({ expires_at, ...current, user });
-  return user;
-}
-
-/** signedIn is the user whose tokens are kept, or undefined. */
-export function signedIn(options: ClientOptions): UserID | undefined {
-  return new Credentials(options.storage, options.lock).load()?.user;
 }

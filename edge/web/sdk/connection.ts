@@ -28,6 +28,7 @@ const TICK_MS = 5_000;
 const PING_TIMEOUT_MS = 8_000;
 const STABLE_MS = 10_000;
 const REFUSALS = 3;
+const SOON_MS = 120_000;
 const REFUSED = new Set(["unauthenticated", "token_expired", "forbidden", "bad_data", "not_found"]);
 
 export class Connection extends Emitter<ConnectionEvents> {
@@ -213,8 +214,13 @@ export class Connection extends Emitter<ConnectionEvents> {
       const ms = (data as ServerEvents["draining"]).reconnect_after_ms;
       if (typeof ms === "number" && ms >= 0) this.told = ms;
     }
-    if (event === "session" && (data as ServerEvents["session"]).expires_at) void this.extend(socket);
+    if (event === "session") this.warned(socket, data as ServerEvents["session"]);
     this.emit("event", { event: event as keyof ServerEvents, data });
+  }
+
+  /** warned: the server sees the end of the session near. */
+  private warned(socket: Socket, { expires_at }: ServerEvents["session"]): void {
+    if (expires_at && Date.parse(expires_at) - this.now() < SOON_MS) void this.extend(socket);
   }
 
   private signOut(reason: string): void {
