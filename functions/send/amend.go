@@ -40,7 +40,7 @@ func (s *sender) recall(ctx context.Context, call *functions.Call, in *wire.Reca
 		}
 		return nil
 	})
-	if errors.Is(err, errRecalled) {
+	if err == errRecalled { // and no other error of its code
 		return posted, errRecalledTwice
 	}
 	return posted, err

@@ -1,0 +1,208 @@
+package conversations
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// actor returns the membership by which a user may change something. Who is in no such conversation, or in one that is still being made, is not
+// told which of the two it is.
+func (s *service) actor(ctx context.Context, c subjects.Conversation, u subjects.User) (jetstream.Member, error) {
+	if _, ok := c.Peer(u); ok {
+		return jetstream.Member{}, errDirect
+	}
+	m, err := s.member(ctx, c, u)
+	if err != nil {
+		return m, err
+	}
+	if !isMember(m) {
+		return m, errNoConversation
+	}
+	tail, err := s.store.Tail(ctx, c)
+	if err == nil && tail.Seq == 0 {
+		err = errNoConversation
+	}
+	return m, err
+}
+
+// member returns a user's record, the zero Member where there is none.
+func (s *service) member(ctx context.Context, c subjects.Conversation, u subjects.User) (jetstream.Member, error) {
+	m, err := s.store.Member(ctx, c, u)
+	if errors.Is(err, jetstream.ErrNotFound) {
+		return jetstream.Member{}, nil
+	}
+	return m, err
+}
+
+// join makes the caller a reader of a channel. In a group only those who are in it already get an answer.
+func (s *service) join(ctx context.Context, call *functions.Call, in *wire.ConversationQuery) (wire.Changed, error) {
+	return retry(ctx, func() (wire.Seq, error) {
+		if _, ok := in.Conversation.Peer(call.User); ok {
+			return 0, errDirect
+		}
+		if in.Conversation.Kind() != subjects.KindChannel {
+			m, err := s.actor(ctx, in.Conversation, call.User)
+			return m.JoinedSeq, err
+		}
+		switch tail, err := s.store.Tail(ctx, in.Conversation); {
+		case err != nil:
+			return 0, err
+		case tail.Seq == 0:
+			return 0, errNoConversation
+		}
+		at := place{call: call, conversation: in.Conversation, user: call.User, by: call.User}
+		return s.begin(ctx, at, wire.ChangeJoined, wire.RoleReader)
+	})
+}
+
+// leave ends the caller's membership, or finishes an ending that was cut short.
+func (s *service) leave(ctx context.Context, call *functions.Call, in *wire.ConversationQuery) (wire.Changed, error) {
+	at := place{call: call, conversation: in.Conversation, user: call.User, by: call.User}
+	return retry(ctx, func() (wire.Seq, error) {
+		if _, ok := in.Conversation.Peer(call.User); ok {
+			return 0, errDirect
+		}
+		m, err := s.member(ctx, in.Conversation, call.User)
+		if err == nil && !isEnding(m) {
+			m, err = s.actor(ctx, in.Conversation, call.User)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if m.Role == wire.RoleOwner {
+			if err := s.mayLoseOwner(ctx, m, true); err != nil {
+				return 0, err
+			}
+		}
+		return s.end(ctx, at, m, wire.ChangeLeft)
+	})
+}
+
+// mayLoseOwner refuses to leave a conversation that has members without an owner. Two owners who give up at the same moment through two
+// instances can both find the other one still there: it is a courtesy to the members, not a lock.
+func (s *service) mayLoseOwner(ctx context.Context, owner jetstream.Member, leaves bool) error {
+	others := false
+	for after, more := subjects.User(""), true; more; {
+		members, next, err := s.store.Members(ctx, owner.Conversation, after, wire.MaxMembers)
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			after = m.User
+			if m.User == owner.User || !isMember(m) {
+				continue
+			}
+			if m.Role == wire.RoleOwner {
+				return nil
+			}
+			others = true
+		}
+		more = next
+	}
+	if leaves && !others {
+		return nil
+	}
+	return errLastOwner
+}
+
+// add makes a user a member. One who is a member already stays what they are.
+func (s *service) add(ctx context.Context, call *functions.Call, in *wire.MemberUpdate) (wire.Changed, error) {
+	role := roleFor(in.Role)
+	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
+	return retry(ctx, func() (wire.Seq, error) {
+		actor, err := s.actor(ctx, in.Conversation, call.User)
+		if err != nil {
+			return 0, err
+		}
+		if err := mayAdd(actor.Role, role); err != nil {
+			return 0, err
+		}
+		switch exists, err := s.store.UserExists(ctx, in.User); {
+		case err != nil:
+			return 0, err
+		case !exists:
+			return 0, errNoUser
+		}
+		return s.begin(ctx, at, wire.ChangeAdded, role)
+	})
+}
+
+// remove ends another's membership, or finishes an ending that was cut short; of oneself it is a leave.
+func (s *service) remove(ctx context.Context, call *functions.Call, in *wire.MemberUpdate) (wire.Changed, error) {
+	if in.User == call.User {
+		return s.leave(ctx, call, &wire.ConversationQuery{Conversation: in.Conversation})
+	}
+	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
+	return retry(ctx, func() (wire.Seq, error) {
+		actor, err := s.actor(ctx, in.Conversation, call.User)
+		if err != nil {
+			return 0, err
+		}
+		target, err := s.member(ctx, in.Conversation, in.User)
+		if err != nil {
+			return 0, err
+		}
+		if err := mayRemove(actor.Role, target.Role); err != nil {
+			return 0, err
+		}
+		if !isMember(target) && !isEnding(target) {
+			return 0, errNoMember
+		}
+		return s.end(ctx, at, target, wire.ChangeRemoved)
+	})
+}
+
+// role gives a member another role.
+func (s *service) role(ctx context.Context, call *functions.Call, in *wire.MemberUpdate) (wire.Changed, error) {
+	if in.Role == "" {
+		return wire.Changed{}, wire.Errorf(wire.BadData, "role is missing.")
+	}
+	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
+	return retry(ctx, func() (wire.Seq, error) {
+		actor, err := s.actor(ctx, in.Conversation, call.User)
+		if err != nil {
+			return 0, err
+		}
+		if err := maySetRole(actor.Role); err != nil {
+			return 0, err
+		}
+		target, err := s.member(ctx, in.Conversation, in.User)
+		switch {
+		case err != nil:
+			return 0, err
+		case !isMember(target):
+			return 0, errNoMember
+		case target.Role == wire.RoleOwner && in.Role != wire.RoleOwner:
+			if err := s.mayLoseOwner(ctx, target, false); err != nil {
+				return 0, err
+			}
+		}
+		return s.setRole(ctx, at, target, in.Role)
+	})
+}
+
+// counts returns how many members conversations have.
+func (s *service) counts(ctx context.Context, ids []subjects.Conversation) ([]int, error) {
+	counts := make([]int, len(ids))
+	failures := make([]error, len(ids))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, countsAtOnce)
+	for i, id := range ids {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			counts[i], failures[i] = s.store.CountMembers(ctx, id)
+		})
+	}
+	all.Wait()
+	return counts, errors.Join(failures...)
+}
+
+// countsAtOnce is how many conversations' members are counted at a time.
+const countsAtOnce = 16
