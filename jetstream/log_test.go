@@ -14,7 +14,7 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-const room subjects.Conversation = "g.room"
+const talk subjects.Conversation = "g.talk"
 
 // writer appends to one conversation and keeps its tail, as the function send does with the entries it handles one after another.
 type writer struct {
@@ -103,8 +103,8 @@ func reactionTo(target wire.Seq, from subjects.User, emoji string, remove bool) 
 
 func TestEntriesAreDerivedFromTheTail(t *testing.T) {
 	s := jetstreamtest.Start(t).Store(t)
-	w := newWriter(t, s, room)
-	empty, err := s.Tail(t.Context(), room)
+	w := newWriter(t, s, talk)
+	empty, err := s.Tail(t.Context(), talk)
 	if err != nil || empty.Seq != 0 {
 		t.Fatalf("the tail of a new conversation is %+v, %v", empty, err)
 	}
@@ -115,7 +115,7 @@ func TestEntriesAreDerivedFromTheTail(t *testing.T) {
 	if e := done.Entry; e.Seq != 3 || e.Count != 2 || e.At != late || e.ReplyTo != 2 {
 		t.Errorf("the third entry is %+v", e)
 	}
-	tail, err := s.Tail(t.Context(), room)
+	tail, err := s.Tail(t.Context(), talk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +127,11 @@ func TestEntriesAreDerivedFromTheTail(t *testing.T) {
 			t.Errorf("%s has read up to %+v, want %+v", user, mark, want)
 		}
 	}
-	page, err := s.Page(t.Context(), wire.PageQuery{Conversation: room}, 0)
+	page, err := s.Page(t.Context(), wire.PageQuery{Conversation: talk}, 0)
 	if err != nil || len(page.Entries) != 3 {
 		t.Fatalf("page: %+v, %v", page, err)
 	}
-	want := `{"conversation":"g.room","seq":2,"count":1,"kind":"message","from":"ada","at":"` + late.String() + `","client_id":"id-2","body":{"text":"<b>&\u00e9 é</b>"}}`
+	want := `{"conversation":"g.talk","seq":2,"count":1,"kind":"message","from":"ada","at":"` + late.String() + `","client_id":"id-2","body":{"text":"<b>&\u00e9 é</b>"}}`
 	if string(page.Entries[1]) != want {
 		t.Errorf("stored\n%s, want\n%s", page.Entries[1], want)
 	}
@@ -139,13 +139,13 @@ func TestEntriesAreDerivedFromTheTail(t *testing.T) {
 
 func TestOnlyTheNewestTailIsAppendedTo(t *testing.T) {
 	s := jetstreamtest.Start(t).Store(t)
-	w := newWriter(t, s, room)
+	w := newWriter(t, s, talk)
 	w.post("ada", "one")
 	for name, tail := range map[string]jetstream.Tail{"no tail": {}, "an older tail": w.tail} {
 		if name == "an older tail" {
 			w.post("ada", "two")
 		}
-		_, err := s.Append(t.Context(), room, tail, jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: "b", Body: textBody("x")})
+		_, err := s.Append(t.Context(), talk, tail, jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: "b", Body: textBody("x")})
 		if !errors.Is(err, jetstream.ErrTailMoved) || errors.Is(err, jetstream.ErrUnavailable) {
 			t.Errorf("with %s: %v", name, err)
 		}
@@ -155,12 +155,12 @@ func TestOnlyTheNewestTailIsAppendedTo(t *testing.T) {
 func TestWithoutAServerTheOutcomeIsUnknown(t *testing.T) {
 	server := jetstreamtest.Start(t)
 	s := server.Store(t)
-	w := newWriter(t, s, room)
+	w := newWriter(t, s, talk)
 	w.post("ada", "one")
 	server.Stop(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := s.Append(ctx, room, w.tail, message("ada", "two"))
+	_, err := s.Append(ctx, talk, w.tail, message("ada", "two"))
 	if !errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrTailMoved) {
 		t.Errorf("append without a server: %v", err)
 	}

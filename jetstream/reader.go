@@ -34,6 +34,19 @@ type place struct {
 // load reads the entries at places, all at once, into r.entries. An entry that is nowhere becomes nil, and its page's record then is the
 // leader's, so that it says whether a recall erased it.
 func (r *reader) load(ctx context.Context, places []place) error {
+	if err := r.fetch(ctx, places); err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := r.ask(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch is load from a replica, which may not have all.
+func (r *reader) fetch(ctx context.Context, places []place) error {
 	wanted := make([]uint64, 0, len(places))
 	for _, p := range places {
 		if _, known := r.entries[p.stream]; !known {
@@ -51,13 +64,6 @@ func (r *reader) load(ctx context.Context, places []place) error {
 	for _, msg := range found {
 		if err := r.keep(msg); err != nil {
 			return err
-		}
-	}
-	for _, p := range places {
-		if _, known := r.entries[p.stream]; !known {
-			if err := r.ask(ctx, p); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -78,8 +84,11 @@ func (r *reader) keep(msg *rawMsg) error {
 	return nil
 }
 
-// ask settles what a replica could not: whether an entry was erased or had not arrived there yet.
+// ask settles what fetch left open: whether an entry was erased or had not arrived at the replica yet.
 func (r *reader) ask(ctx context.Context, p place) error {
+	if _, known := r.entries[p.stream]; known {
+		return nil
+	}
 	record, err := r.record(ctx, pageOf(p.seq))
 	if err != nil {
 		return err

@@ -39,12 +39,24 @@ func (s *Store) settle(ctx context.Context, r *reader, tail *Tail) error {
 	// Only now: until it is recorded what they were, erased entries could not be told from lost ones. None of them is the tail, since the
 	// recall comes after them, and the newest entry must never vanish: its seq would be given twice.
 	for _, gone := range tail.open.erased {
-		if err := s.erase(ctx, subjects.StreamOf(r.c), gone.Stream); err != nil {
+		if err := s.eraseEntry(ctx, r.c, gone.Stream); err != nil {
 			return fmt.Errorf("erase entry %d: %w", gone.Seq, err)
 		}
 	}
 	tail.open = nil
 	return nil
+}
+
+// eraseEntry erases an entry that may be gone already: then the server refuses with an error that other failures have too.
+func (s *Store) eraseEntry(ctx context.Context, c subjects.Conversation, stream uint64) error {
+	err := s.erase(ctx, subjects.StreamOf(c), stream)
+	if err == nil {
+		return nil
+	}
+	if _, gone := s.sequenceFromLeader(ctx, subjects.StreamOf(c), stream); errors.Is(gone, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // record folds an amendment into the record of one page.
@@ -102,7 +114,7 @@ func (s *Store) checkTarget(ctx context.Context, r *reader, tail Tail, d *Draft)
 		return nil, nil
 	}
 	if d.Target == 0 || d.Target > tail.Seq {
-		return nil, ErrNoEntry
+		return nil, s.noEntry(ctx, r.c, tail)
 	}
 	page := pageOf(d.Target)
 	record, err := r.record(ctx, page)
@@ -138,4 +150,16 @@ func (s *Store) checkTarget(ctx context.Context, r *reader, tail Tail, d *Draft)
 		return nil, ErrAmendsFull
 	}
 	return nil, nil
+}
+
+// noEntry returns ErrNoEntry, or ErrTailMoved where the given tail was too old to say so.
+func (s *Store) noEntry(ctx context.Context, c subjects.Conversation, tail Tail) error {
+	now, err := s.Tail(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case now.Seq > tail.Seq:
+		return ErrTailMoved
+	}
+	return ErrNoEntry
 }
