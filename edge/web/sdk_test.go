@@ -75,6 +75,20 @@ var sdkTests = []struct{ name, script string }{
 			log.receive(stored[5]);
 			await new Promise((done) => setTimeout(done, 50));
 			return String(log.entries().map((e) => e.seq)) === "1,2,5,6,9,12";`},
+	{"a log steps over what retention has erased, both ways", `
+			const seqs = [1, 2, 300, 301, 302, 900];
+			const pages = async (q) => {
+				const last = q.before ? q.before - 1 : q.after !== undefined ? q.after + q.limit : 302;
+				const first = q.after !== undefined ? q.after + 1 : last - q.limit + 1;
+				const entries = seqs.filter((s) => s >= first && s <= last).map((seq) => ({ seq, count: seq, kind: "message", from: "b", at: "", body: {} }));
+				return { entries, first: 0, last: 0, more_before: first > 1, more_after: last < 900 };
+			};
+			const log = new sdk.Log("g.x", pages);
+			await log.load();
+			log.expect(900);
+			while (await log.older());
+			await new Promise((done) => setTimeout(done, 50));
+			return String(log.entries().map((e) => e.seq)) === "1,2,300,301,302,900";`},
 	{"an outbox keeps order, survives, and looks in history when the window has closed", `
 			const storage = new sdk.MemoryStorage();
 			const calls = [];

@@ -35,6 +35,8 @@ export class Log extends Emitter<{ change: void }> {
   private ahead = new Map<number, Entry>();
   private amendments = new Amendments();
   private wanted = 0;
+  /** How far back has been asked for; beyond first only over what was erased. */
+  private oldest = 0;
   private filling = false;
   private loadingOlder = false;
   private announced = false;
@@ -100,6 +102,7 @@ export class Log extends Emitter<{ change: void }> {
     this.append(page.entries);
     if (page.entries.length === 0) this.last = Math.max(0, page.last);
     this.moreBefore = page.more_before;
+    this.oldest = this.first;
     this.drainAhead();
     this.expect(this.wanted);
     this.announce();
@@ -107,20 +110,22 @@ export class Log extends Emitter<{ change: void }> {
 
   /** older puts one page in front; it is false when there was nothing to do. */
   async older(): Promise<boolean> {
-    if (!this.loaded || !this.moreBefore || this.loadingOlder || this.first <= 1) return false;
+    if (!this.loaded || !this.moreBefore || this.loadingOlder || this.oldest <= 1) return false;
     this.loadingOlder = true;
     try {
-      const before = this.first;
+      const before = this.oldest;
       const page = await this.pages({ conversation: this.conversation, before, limit: PAGE });
-      if (this.first !== before) return false;
+      if (this.oldest !== before) return false;
       for (const entry of page.entries) {
         if (entry.seq >= before) continue;
         this.keep(entry);
         this.first = Math.min(this.first, entry.seq);
       }
-      this.moreBefore = page.more_before && page.entries.length > 0;
+      // A page without entries was erased: the one before it may not be.
+      this.oldest = page.entries.length > 0 ? this.first : before - PAGE;
+      this.moreBefore = page.more_before && this.oldest > 1;
       this.announce();
-      return page.entries.length > 0;
+      return true;
     } finally {
       this.loadingOlder = false;
     }
@@ -156,6 +161,10 @@ export class Log extends Emitter<{ change: void }> {
         });
         if (this.append(page.entries)) {
           empty = 0;
+          continue;
+        }
+        if (page.more_after) {
+          this.last += limit; // All of these were erased.
           continue;
         }
         if (++empty > EMPTY_PAGES) return this.skipErased();
