@@ -23,6 +23,7 @@ const (
 type PresenceSetting struct {
 	State  State  `json:"state"` // online, away or invisible
 	Status string `json:"status,omitempty"`
+	Seen   *Time  `json:"seen,omitempty"` // set by the server for an invisible user: the last_seen that others see
 }
 
 // Validate returns an *Error that names the first field that is wrong.
