@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
@@ -89,7 +91,7 @@ func (s *sender) settle(c subjects.Conversation, appended jetstream.Appended, re
 // instances that append to one conversation do not stay in step.
 func (s *sender) again(ctx context.Context, c subjects.Conversation, failure error, try int) error {
 	moved := errors.Is(failure, jetstream.ErrTailMoved)
-	if !moved && !errors.Is(failure, jetstream.ErrUnavailable) {
+	if !moved && !unanswered(failure) {
 		return refusal(failure)
 	}
 	pause := min(minBackoff<<min(try, 6), maxBackoff)
@@ -105,6 +107,13 @@ func (s *sender) again(ctx context.Context, c subjects.Conversation, failure err
 	return unavailable(fmt.Errorf("append to %s: %w", c, failure))
 }
 
+// unanswered reports whether the store said nothing, so that another try may find it, or another leader, awake. What it did say, such as that
+// it is full, it would say again.
+func unanswered(err error) bool {
+	return errors.Is(err, jetstream.ErrUnavailable) &&
+		(errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout))
+}
+
 // refusal maps the errors of the store that no other try would change.
 func refusal(err error) error {
 	switch {
@@ -118,6 +127,8 @@ func refusal(err error) error {
 		return errTooManyEdits
 	case errors.Is(err, jetstream.ErrIDConflict):
 		return wire.Errorf(wire.IDConflict, "This client_id was used before with another content; use a new one.")
+	case errors.Is(err, jetstream.ErrUnavailable):
+		return unavailable(err)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -32,10 +33,27 @@ type world struct {
 }
 
 func newWorld(t testing.TB, options ...jetstreamtest.Option) *world {
+	t.Helper()
+	return newWorldIn(t, jetstream.Profile{}, options...)
+}
+
+func newWorldIn(t testing.TB, p jetstream.Profile, options ...jetstreamtest.Option) *world {
+	t.Helper()
 	w := &world{t: t, server: jetstreamtest.Start(t, options...)}
 	w.nc = w.server.Connect(t)
-	w.store = w.server.StoreOn(t, w.nc)
-	functionstest.Run(t, w.nc, send.Function(send.Config{}))
+	if err := jetstream.Declare(t.Context(), w.nc, p); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.store, err = jetstream.Open(t.Context(), w.nc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.store.Close)
+	env := functions.Env{NATS: w.nc}
+	if _, measured := t.(*testing.B); measured {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	functionstest.RunEnv(t, env, send.Function(send.Config{}))
 	w.caller = functionstest.Caller(t, w.nc)
 	return w
 }
@@ -129,6 +147,9 @@ func refused[In any](w *world, user subjects.User, code wire.Code, method subjec
 		w.t.Errorf("%s by %s of %+v = %+v, %v; want %s", method, user, in, out, err, code)
 	}
 }
+
+// headerOf returns the headers of a call as an edge writes them for a user.
+func headerOf(u subjects.User) nats.Header { return functionstest.As(u).Header() }
 
 func id() string {
 	v7, err := uuid.NewV7()
