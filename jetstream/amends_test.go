@@ -79,6 +79,7 @@ func TestAmendsFoldAsTheLogSays(t *testing.T) {
 			m.check(t, s, 1+random.IntN(90))
 		}
 	}
+	m.add(t, w.append(message("ada", "the last one settles what is open")).Entry)
 	m.check(t, s, 37)
 	m.checkEntries(t, s)
 	m.checkErased(t, s)

@@ -1,0 +1,61 @@
+package jetstream_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+func TestHeadsOfManyConversations(t *testing.T) {
+	s := jetstreamtest.Start(t).Store(t)
+	before, err := s.Tails(t.Context())
+	if err != nil || len(before) != subjects.Partitions || slices.Max(before) != 0 {
+		t.Fatalf("the tails of an empty store are %v, %v", before, err)
+	}
+	asked := []subjects.Conversation{"g.nobody", "g.c0", "g.c0"}
+	for i := range 60 {
+		c := subjects.Conversation(fmt.Sprint("g.c", i))
+		asked = append(asked, c)
+		w := newWriter(t, s, c)
+		for n := range 1 + i%3 {
+			w.post("ada", fmt.Sprint(n))
+		}
+	}
+	heads, err := s.Heads(t.Context(), asked)
+	if err != nil || len(heads) != 60 {
+		t.Fatalf("%d heads, %v", len(heads), err)
+	}
+	for i := range 60 {
+		c := subjects.Conversation(fmt.Sprint("g.c", i))
+		tail, err := s.Tail(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := heads[c]
+		if head.Seq != wire.Seq(1+i%3) || head.Mark() != tail.Mark() || string(head.Payload) != string(tail.Payload) {
+			t.Errorf("the head of %s is %+v, its tail %+v", c, head, tail)
+		}
+	}
+	after, err := s.Tails(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, seq := range after {
+		total := 0
+		for i := range 60 {
+			if subjects.Conversation(fmt.Sprint("g.c", i)).Partition() == p {
+				total += 1 + i%3
+			}
+		}
+		if int(seq) != total {
+			t.Errorf("the tail of partition %d is %d, want %d", p, seq, total)
+		}
+	}
+	if heads, err := s.Heads(t.Context(), nil); err != nil || len(heads) != 0 {
+		t.Errorf("the heads of nothing are %v, %v", heads, err)
+	}
+}
