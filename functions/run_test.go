@@ -242,6 +242,10 @@ func TestMicroToolsSeeTheFunction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	late := &nats.Msg{Subject: subjects.RPC("echo", "say"), Header: nats.Header{subjects.HeaderDeadline: {"1"}}}
+	if _, err := nc.RequestMsg(late, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
 	ask := func(verb micro.Verb, into any) {
 		subject, _ := micro.ControlSubject(verb, subjects.Service("echo"), in.Name)
 		reply, err := nc.Request(subject, nil, 5*time.Second)
@@ -263,7 +267,7 @@ func TestMicroToolsSeeTheFunction(t *testing.T) {
 	var stats micro.Stats
 	ask(micro.StatsVerb, &stats)
 	var say functions.MethodStats
-	if err := json.Unmarshal(stats.Endpoints[0].Data, &say); err != nil || say.Processed != 3 || say.P99MS <= 0 || say.P99MS < say.P50MS {
+	if err := json.Unmarshal(stats.Endpoints[0].Data, &say); err != nil || say.Processed != 3 || say.Refused != 1 || say.Failed != 0 || say.P99MS <= 0 || say.P99MS < say.P50MS {
 		t.Errorf("statistics are %s, %v", stats.Endpoints[0].Data, err)
 	}
 }
