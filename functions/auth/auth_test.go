@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,7 +55,8 @@ func (w *world) startAt(cfg auth.Config, now func() time.Time) *functionstest.In
 	if cfg.Password.MemoryKiB == 0 {
 		cfg.Password = cheap
 	}
-	return functionstest.RunEnv(w.t, functions.Env{NATS: w.nc, Now: now}, auth.Function(cfg))
+	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return functionstest.RunEnv(w.t, functions.Env{NATS: w.nc, Now: now, Log: log}, auth.Function(cfg))
 }
 
 // conversations stands in for the function of that name and counts whom it enrols.
@@ -326,4 +328,13 @@ func TestConfigurationIsCheckedAtTheStart(t *testing.T) {
 			t.Errorf("%s: the instance started: %v", name, err)
 		}
 	}
+}
+
+func wireUser(s string) subjects.User { return subjects.User(s) }
+
+func or(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
 }
