@@ -82,7 +82,7 @@ func (s *service) members(ctx context.Context, call *functions.Call, in *wire.Me
 		}
 		return answer, nil
 	}
-	if _, err := s.actor(ctx, in.Conversation, call.User); err != nil {
+	if _, _, err := s.actor(ctx, in.Conversation, call.User); err != nil {
 		return answer, coded(err)
 	}
 	found, more, err := s.store.Members(ctx, in.Conversation, in.After, in.Limit)
@@ -111,7 +111,7 @@ func (s *service) update(ctx context.Context, call *functions.Call, in *wire.Upd
 }
 
 func (s *service) change(ctx context.Context, call *functions.Call, in *wire.Update) (wire.Seq, error) {
-	actor, err := s.actor(ctx, in.Conversation, call.User)
+	actor, _, err := s.actor(ctx, in.Conversation, call.User)
 	if err != nil {
 		return 0, err
 	}

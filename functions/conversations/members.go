@@ -11,24 +11,30 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// actor returns the membership by which a user may change something. Who is in no such conversation, or in one that is still being made, is not
-// told which of the two it is.
-func (s *service) actor(ctx context.Context, c subjects.Conversation, u subjects.User) (jetstream.Member, error) {
+// actor returns the membership by which a user may change something, and the epoch that was read before it. Who is in no such conversation, or in
+// one that is still being made, is not told which of the two it is.
+func (s *service) actor(ctx context.Context, c subjects.Conversation, u subjects.User) (jetstream.Member, wire.Seq, error) {
+	m, epoch, err := s.standing(ctx, c, u)
+	if err == nil && !isMember(m) {
+		err = errNoConversation
+	}
+	return m, epoch, err
+}
+
+// standing is actor that also returns the record of who is no member, if there is one.
+func (s *service) standing(ctx context.Context, c subjects.Conversation, u subjects.User) (jetstream.Member, wire.Seq, error) {
 	if _, ok := c.Peer(u); ok {
-		return jetstream.Member{}, errDirect
-	}
-	m, err := s.member(ctx, c, u)
-	if err != nil {
-		return m, err
-	}
-	if !isMember(m) {
-		return m, errNoConversation
+		return jetstream.Member{}, 0, errDirect
 	}
 	tail, err := s.store.Tail(ctx, c)
+	if err != nil {
+		return jetstream.Member{}, 0, err
+	}
+	m, err := s.member(ctx, c, u)
 	if err == nil && tail.Seq == 0 {
 		err = errNoConversation
 	}
-	return m, err
+	return m, tail.Epoch, err
 }
 
 // member returns a user's record, the zero Member where there is none.
@@ -43,17 +49,13 @@ func (s *service) member(ctx context.Context, c subjects.Conversation, u subject
 // join makes the caller a reader of a channel. In a group only those who are in it already get an answer.
 func (s *service) join(ctx context.Context, call *functions.Call, in *wire.ConversationQuery) (wire.Changed, error) {
 	return retry(ctx, func() (wire.Seq, error) {
-		if _, ok := in.Conversation.Peer(call.User); ok {
-			return 0, errDirect
-		}
-		if in.Conversation.Kind() != subjects.KindChannel {
-			m, err := s.actor(ctx, in.Conversation, call.User)
-			return m.JoinedSeq, err
-		}
-		switch tail, err := s.store.Tail(ctx, in.Conversation); {
+		m, _, err := s.standing(ctx, in.Conversation, call.User)
+		switch {
 		case err != nil:
 			return 0, err
-		case tail.Seq == 0:
+		case isMember(m):
+			return m.JoinedSeq, nil
+		case in.Conversation.Kind() != subjects.KindChannel:
 			return 0, errNoConversation
 		}
 		at := place{call: call, conversation: in.Conversation, user: call.User, by: call.User}
@@ -65,12 +67,9 @@ func (s *service) join(ctx context.Context, call *functions.Call, in *wire.Conve
 func (s *service) leave(ctx context.Context, call *functions.Call, in *wire.ConversationQuery) (wire.Changed, error) {
 	at := place{call: call, conversation: in.Conversation, user: call.User, by: call.User}
 	return retry(ctx, func() (wire.Seq, error) {
-		if _, ok := in.Conversation.Peer(call.User); ok {
-			return 0, errDirect
-		}
-		m, err := s.member(ctx, in.Conversation, call.User)
-		if err == nil && !isEnding(m) {
-			m, err = s.actor(ctx, in.Conversation, call.User)
+		m, epoch, err := s.standing(ctx, in.Conversation, call.User)
+		if err == nil && !isMember(m) && !isEnding(m) {
+			err = errNoConversation
 		}
 		if err != nil {
 			return 0, err
@@ -80,7 +79,7 @@ func (s *service) leave(ctx context.Context, call *functions.Call, in *wire.Conv
 				return 0, err
 			}
 		}
-		return s.end(ctx, at, m, wire.ChangeLeft)
+		return s.end(ctx, at, m, epoch, wire.ChangeLeft)
 	})
 }
 
@@ -116,7 +115,7 @@ func (s *service) add(ctx context.Context, call *functions.Call, in *wire.Member
 	role := roleFor(in.Role)
 	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
 	return retry(ctx, func() (wire.Seq, error) {
-		actor, err := s.actor(ctx, in.Conversation, call.User)
+		actor, _, err := s.actor(ctx, in.Conversation, call.User)
 		if err != nil {
 			return 0, err
 		}
@@ -140,7 +139,7 @@ func (s *service) remove(ctx context.Context, call *functions.Call, in *wire.Mem
 	}
 	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
 	return retry(ctx, func() (wire.Seq, error) {
-		actor, err := s.actor(ctx, in.Conversation, call.User)
+		actor, epoch, err := s.actor(ctx, in.Conversation, call.User)
 		if err != nil {
 			return 0, err
 		}
@@ -154,7 +153,7 @@ func (s *service) remove(ctx context.Context, call *functions.Call, in *wire.Mem
 		if !isMember(target) && !isEnding(target) {
 			return 0, errNoMember
 		}
-		return s.end(ctx, at, target, wire.ChangeRemoved)
+		return s.end(ctx, at, target, epoch, wire.ChangeRemoved)
 	})
 }
 
@@ -165,7 +164,7 @@ func (s *service) role(ctx context.Context, call *functions.Call, in *wire.Membe
 	}
 	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
 	return retry(ctx, func() (wire.Seq, error) {
-		actor, err := s.actor(ctx, in.Conversation, call.User)
+		actor, _, err := s.actor(ctx, in.Conversation, call.User)
 		if err != nil {
 			return 0, err
 		}

@@ -45,7 +45,7 @@ func (s *service) begin(ctx context.Context, at place, change wire.MemberChange,
 	case isMember(m):
 		return m.JoinedSeq, nil
 	case isEnding(m):
-		if _, err := s.finishEnding(ctx, at, m, wire.ChangeRemoved); err != nil {
+		if err := s.endFirst(ctx, at, m); err != nil {
 			return 0, err
 		}
 		m = jetstream.Member{Conversation: at.conversation, User: at.user}
@@ -55,7 +55,7 @@ func (s *service) begin(ctx context.Context, at place, change wire.MemberChange,
 			return 0, err
 		}
 	}
-	entry, err := s.memberEntry(ctx, at, wire.MemberBody{User: at.user, Change: change, Role: role, By: at.by}, m.Revision)
+	entry, err := s.memberEntry(ctx, at, wire.MemberBody{User: at.user, Change: change, Role: role, By: at.by}, m.Revision, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -72,21 +72,35 @@ func (s *service) begin(ctx context.Context, at place, change wire.MemberChange,
 	return entry.Seq, nil
 }
 
+// endFirst finishes an ending that somebody began and did not finish, or does not finish at this moment, before a new membership begins.
+func (s *service) endFirst(ctx context.Context, at place, m jetstream.Member) error {
+	tail, err := s.store.Tail(ctx, at.conversation)
+	if err != nil {
+		return err
+	}
+	now, err := s.store.Member(ctx, at.conversation, at.user)
+	if err != nil && !errors.Is(err, jetstream.ErrNotFound) {
+		return err
+	}
+	if now.Revision != m.Revision {
+		return fmt.Errorf("end a membership: %w", jetstream.ErrConflict)
+	}
+	_, err = s.end(ctx, at, now, tail.Epoch, wire.ChangeRemoved)
+	return err
+}
+
 // end makes a member none and returns the seq of the entry that says so. From the first write on, nothing is decided in the user's favour; the
-// entry ends what was decided before.
-func (s *service) end(ctx context.Context, at place, m jetstream.Member, change wire.MemberChange) (wire.Seq, error) {
+// entry ends what was decided before. The epoch was read before m was: an entry that is late, because somebody else finished this ending and
+// perhaps let the user in again, is not stored.
+func (s *service) end(ctx context.Context, at place, m jetstream.Member, epoch wire.Seq, change wire.MemberChange) (wire.Seq, error) {
+	var err error
 	if isMember(m) {
 		m.Role = ""
-		var err error
 		if m.Revision, err = s.store.PutMember(ctx, m); err != nil {
 			return 0, err
 		}
 	}
-	return s.finishEnding(ctx, at, m, change)
-}
-
-func (s *service) finishEnding(ctx context.Context, at place, m jetstream.Member, change wire.MemberChange) (wire.Seq, error) {
-	entry, err := s.memberEntry(ctx, at, wire.MemberBody{User: at.user, Change: change, By: at.by}, uint64(m.JoinedSeq))
+	entry, err := s.memberEntry(ctx, at, wire.MemberBody{User: at.user, Change: change, By: at.by}, uint64(m.JoinedSeq), epoch)
 	if err != nil {
 		return 0, err
 	}
@@ -107,7 +121,7 @@ func (s *service) setRole(ctx context.Context, at place, m jetstream.Member, rol
 			return 0, err
 		}
 	}
-	entry, err := s.memberEntry(ctx, at, body, m.Revision)
+	entry, err := s.memberEntry(ctx, at, body, m.Revision, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -122,10 +136,14 @@ func (s *service) setRole(ctx context.Context, at place, m jetstream.Member, rol
 }
 
 // memberEntry appends a member entry. The state that it follows from is part of the client id, so that the same change is stored once and a later
-// one like it again.
-func (s *service) memberEntry(ctx context.Context, at place, body wire.MemberBody, state uint64) (wire.Posted, error) {
+// one like it again. With an epoch the entry is stored only as of that one; ErrConflict otherwise.
+func (s *service) memberEntry(ctx context.Context, at place, body wire.MemberBody, state uint64, epoch wire.Seq) (wire.Posted, error) {
 	id := changeID("member", string(at.user), string(body.Change), string(body.Role), number(state))
-	return s.append(ctx, at.call, wire.Append{Conversation: at.conversation, Kind: wire.KindMember, From: at.by, ClientID: id}, body)
+	entry, err := s.append(ctx, at.call, wire.Append{Conversation: at.conversation, Kind: wire.KindMember, From: at.by, ClientID: id, Epoch: epoch}, body)
+	if epoch > 0 && wire.CodeOf(err) == wire.Conflict {
+		return entry, fmt.Errorf("%w: %w", jetstream.ErrConflict, err)
+	}
+	return entry, err
 }
 
 // append asks function send to put an entry into the log.

@@ -151,8 +151,11 @@ func (s *sender) append(ctx context.Context, _ *functions.Call, in *wire.Append)
 		conversation: in.Conversation,
 		draft:        jetstream.Draft{Kind: in.Kind, From: in.From, ClientID: in.ClientID, Body: in.Body},
 		allow: func(_ context.Context, tail jetstream.Tail) error {
-			if in.First && tail.Seq > 0 {
+			switch {
+			case in.First && tail.Seq > 0:
 				return errNotFirst
+			case in.Epoch > 0 && in.Epoch != tail.Epoch:
+				return wire.Errorf(wire.Conflict, "Membership or policy changed since epoch %d.", in.Epoch)
 			}
 			return nil
 		},

@@ -159,6 +159,16 @@ func TestTheFirstEntryIsStoredOnce(t *testing.T) {
 	if _, err := functions.Invoke[wire.Append, wire.Posted](t.Context(), w.caller, nil, send.Name, send.MethodAppend, other); wire.CodeOf(err) != wire.Conflict {
 		t.Errorf("another first entry: %v", err)
 	}
+	old := memberEntry("g.team", "bob", wire.ChangeRemoved)
+	for _, c := range []struct {
+		epoch wire.Seq
+		code  wire.Code
+	}{{1, wire.Conflict}, {3, wire.Conflict}, {2, ""}, {2, wire.Conflict}, {3, ""}} { // the last one repeats the one that was stored
+		old.Epoch = c.epoch
+		if _, err := functions.Invoke[wire.Append, wire.Posted](t.Context(), w.caller, nil, send.Name, send.MethodAppend, old); wire.CodeOf(err) != c.code {
+			t.Errorf("append at epoch %d: %v, want code %q", c.epoch, err, c.code)
+		}
+	}
 	if m, known := w.caller.Method(send.Name, send.MethodAppend); !known || m.Public {
 		t.Errorf("append is %+v, %v: clients must not call it", m, known)
 	}

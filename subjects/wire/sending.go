@@ -93,6 +93,7 @@ type Append struct {
 	ClientID     string                `json:"client_id" wire:"id"` // makes the call repeatable
 	Body         json.RawMessage       `json:"body"`
 	First        bool                  `json:"first,omitempty"` // only if the conversation has no entry yet, else Conflict
+	Epoch        Seq                   `json:"epoch,omitempty"` // only if this still is the newest change of membership or policy, else Conflict; 0 = whatever it is
 }
 
 // Validate returns an *Error that names the first field that is wrong.
