@@ -75,6 +75,11 @@ func testTokenLink(t *testing.T, browser context.Context, p *peer) {
 	if address := eval[string](b, "location.href"); address != p.URL+"/" {
 		t.Errorf("the address is %s", address)
 	}
+	eval[bool](b, `(localStorage.clear(), location.hash = "#refresh=r0", true)`) // A link opened in a page that runs already.
+	if again := p.until("auth.refresh", 2)[1].Data["refresh_token"]; again != "r0" {
+		t.Errorf("refreshed with %v", again)
+	}
+	b.until(`document.querySelector("[data-conversation='g.general']") !== null && location.hash === ""`)
 	if refresh := p.until("auth.refresh", 1)[0].Data["refresh_token"]; refresh != "r1" {
 		t.Errorf("refreshed with %v", refresh)
 	}

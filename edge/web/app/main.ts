@@ -19,14 +19,14 @@ const SIGNED_OUT: Record<string, string> = {
 
 async function begin(): Promise<void> {
   const { invite, token, refresh } = fragment();
-  if (token !== undefined || invite !== undefined) forgetFragment();
-  if (token) return adoptToken(token, refresh ?? "");
+  if (token !== undefined || refresh !== undefined || invite !== undefined) forgetFragment();
+  if (token || refresh) return adoptTokens(token ?? "", refresh ?? "");
   const user = signedIn(settings);
   if (user && invite === undefined) return chat(user);
   signIn("", invite);
 }
 
-async function adoptToken(token: string, refresh: string): Promise<void> {
+async function adoptTokens(token: string, refresh: string): Promise<void> {
   root.replaceChildren(el("p", { class: "boot", role: "status" }, "Signing in…"));
   try {
     chat(await adopt(settings, { token, refresh_token: refresh }));
@@ -53,8 +53,8 @@ function chat(user: string): void {
 
 // A link with a secret may be opened in a page that is running already.
 window.addEventListener("hashchange", () => {
-  const { invite, token } = fragment();
-  if (invite !== undefined || token !== undefined) location.reload();
+  const { invite, token, refresh } = fragment();
+  if (invite !== undefined || token !== undefined || refresh !== undefined) location.reload();
 });
 
 void begin();

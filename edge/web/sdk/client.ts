@@ -221,6 +221,7 @@ export class Client extends Emitter<ClientEvents> {
   /** open returns the log, loaded; it throws the CallError of history.page. */
   async open(id: ConversationID): Promise<Log> {
     const conversation = this.ensure(id);
+    this.watch();
     if (!conversation.log) {
       const log = new Log(id, (request) => this.connection.call("history.page", request) as Promise<Page>);
       log.on("change", () => this.changed(log));

@@ -19,21 +19,30 @@ export async function signIn(
 
 /**
  * adopt keeps tokens that were made elsewhere and asks the server whose they are:
- * the subject of a foreign token need not be the user's name here.
+ * the subject of a foreign token need not be the user's name here. An empty or an
+ * expired token is replaced by spending the refresh token.
  */
 export async function adopt(options: ClientOptions, tokens: Tokens): Promise<UserID> {
-  let current = tokens;
-  const hello = async () => (await once(options.url, "hello", { token: current.token, device: options.device })) as Hello;
+  const credentials = new Credentials(options.storage, options.lock);
+  const refresh = async () => (await once(options.url, "auth.refresh", { refresh_token: tokens.refresh_token })) as Tokens;
+  if (!tokens.token) {
+    const fresh = await refresh();
+    credentials.save(fresh); // Spent is spent: keep it whatever comes.
+    if (fresh.user) return fresh.user;
+    tokens = fresh;
+  }
+  const hello = async () => (await once(options.url, "hello", { token: tokens.token, device: options.device })) as Hello;
   let welcome: Hello;
   try {
     welcome = await hello();
   } catch (reason) {
     if (CallError.of(reason).code !== "token_expired" || !tokens.refresh_token) throw reason;
-    current = (await once(options.url, "auth.refresh", { refresh_token: tokens.refresh_token })) as Tokens;
+    tokens = await refresh();
+    credentials.save(tokens);
     welcome = await hello();
   }
   const { user, expires_at } = welcome;
-  new Credentials(options.storage, options.lock).save({ expires_at, ...current, user });
+  credentials.save({ expires_at, ...tokens, user });
   return user;
 }
 
