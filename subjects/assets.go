@@ -1,6 +1,9 @@
 package subjects
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Streams other than those of messages, which MessagesStream names.
 const (
@@ -67,6 +70,26 @@ func DevicesPattern(u User) string { return DeviceKey(u, "*") }
 
 // SettingKey returns the key, in IM_PRESENCE, of what a user set for all devices.
 func SettingKey(u User) string { return "u." + string(u) }
+
+// ParsePresenceKey reads a key of IM_PRESENCE: that of a lease has an edge only, that of a device a user and a device, that of a setting a
+// user only. The error wraps ErrBadID.
+func ParsePresenceKey(key string) (e Edge, u User, d Device, err error) {
+	kind, rest, _ := strings.Cut(key, ".")
+	switch kind {
+	case "e":
+		e, err = ParseEdge(rest)
+	case "u":
+		u, err = ParseUser(rest)
+	case "s":
+		user, device, _ := strings.Cut(rest, ".")
+		if u, err = ParseUser(user); err == nil {
+			d, err = ParseDevice(device)
+		}
+	default:
+		err = badID("presence key", key)
+	}
+	return e, u, d, err
+}
 
 // AmendsKey returns the key, in IM_AMENDS, of what later entries changed in one page of a conversation.
 func AmendsKey(c Conversation, page uint64) string { return fmt.Sprintf("%s.%d", c, page) }

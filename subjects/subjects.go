@@ -23,6 +23,7 @@ const (
 	presencePrefix  = "im.presence."    // then a key of the presence bucket
 	livePrefix      = "im.live."
 	signalPrefix    = "im.signal."
+	userPrefix      = "im.user."
 )
 
 // Verb is what happened to an instance of a function, or what a caller asks for, on im.scale.<function>.<verb>.
@@ -97,7 +98,16 @@ func parseAfter(prefix, subject string) (Conversation, error) {
 }
 
 // UserEvents returns the subject of events for the edges that hold a user.
-func UserEvents(u User) string { return "im.user." + string(u) }
+func UserEvents(u User) string { return userPrefix + string(u) }
+
+// ParseUserEvents returns the user of a subject that UserEvents built, or an error that wraps ErrBadID.
+func ParseUserEvents(subject string) (User, error) {
+	rest, ok := strings.CutPrefix(subject, userPrefix)
+	if !ok {
+		return "", fmt.Errorf("%w: a subject of %d bytes does not begin with %s", ErrBadID, len(subject), userPrefix)
+	}
+	return ParseUser(rest)
+}
 
 // EdgeRequest returns the subject of a request to one edge.
 func EdgeRequest(e Edge, v EdgeVerb) string { return "im.edge." + string(e) + "." + string(v) }

@@ -1,0 +1,277 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// The functions that an edge itself calls.
+const (
+	funcAuth          subjects.Function = "auth"
+	funcConversations subjects.Function = "conversations"
+	funcHistory       subjects.Function = "history"
+	funcPresence      subjects.Function = "presence"
+)
+
+// maxCall bounds the time of any call, whatever the method says.
+const maxCall = 30 * time.Second
+
+// calls holds the open calls of one socket.
+type calls struct {
+	mu    sync.Mutex
+	open  int
+	ids   map[string]struct{}
+	lanes map[string][]*call // what waits behind the call at work; a lane is there while one is
+}
+
+// call is one call of a client.
+type call struct {
+	id      json.RawMessage // as the client wrote it; empty = wants no answer
+	name    string
+	data    []byte
+	lane    string // calls of one lane are worked on one after another; "" = beside all others
+	session *session
+	begun   time.Time
+}
+
+// handle begins what a frame asks for; it returns the code to close the socket with, or 0.
+func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wire.CloseCode {
+	if frame.Call == wire.CallHello {
+		if s.calls.isOpen(frame.ID) {
+			return s.bad(frame.ID, errOpenID)
+		}
+		return s.hello(ctx, frame)
+	}
+	sess := s.session.Load()
+	if sess == nil {
+		if err := s.edge.allowAnonymous(frame.Call, s.key, now); err != nil {
+			s.fail(frame.ID, asWireError(err))
+			return s.forgive(wire.CodeOf(err) != wire.RateLimited, now)
+		}
+	} else if wait, ok := sess.user.take(&s.edge.cfg.Limits, s.edge.knownCall(frame.Call), now); !ok {
+		s.fail(frame.ID, tooMany(wait))
+		return s.forgive(false, now)
+	}
+	if s.retired.Load() {
+		s.fail(frame.ID, errDraining)
+		return 0
+	}
+	c := &call{id: frame.ID, name: frame.Call, data: frame.Data, session: sess, begun: now, lane: laneOf(frame, sess)}
+	switch err := s.calls.begin(c, s.edge.cfg.Limits.OpenCalls); err {
+	case errOpenID:
+		return s.bad(frame.ID, errOpenID)
+	case errManyOpen:
+		s.fail(frame.ID, errManyOpen)
+		return s.forgive(false, now)
+	}
+	switch c.name {
+	case wire.CallPing:
+		s.done(c, nil, nil)
+	case wire.CallSignal:
+		data, err := s.signal(sess, frame.Data, now)
+		s.done(c, data, err)
+	default:
+		if s.calls.enqueue(c) {
+			s.wg.Go(func() { s.work(ctx, c) })
+		}
+	}
+	return 0
+}
+
+var (
+	errOpenID   = wire.Errorf(wire.BadFrame, "The id belongs to a call that is still open.")
+	errManyOpen = wire.RetryAfter(wire.RateLimited, 50*time.Millisecond, "Too many calls wait for an answer.")
+	errDraining = wire.RetryAfter(wire.Unavailable, retrySoon, "This edge is about to stop.")
+	errNotYet   = wire.Errorf(wire.Unauthenticated, "Say hello first.")
+)
+
+// begin counts one more open call; the error is errOpenID, errManyOpen or nil.
+func (c *calls) begin(next *call, most int) *wire.Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(next.id) > 0 {
+		if _, open := c.ids[string(next.id)]; open {
+			return errOpenID
+		}
+	}
+	if c.open >= most {
+		return errManyOpen
+	}
+	c.open++
+	if len(next.id) > 0 {
+		if c.ids == nil {
+			c.ids = map[string]struct{}{}
+		}
+		c.ids[string(next.id)] = struct{}{}
+	}
+	return nil
+}
+
+func (c *calls) isOpen(id json.RawMessage) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, open := c.ids[string(id)]
+	return open
+}
+
+// idle reports whether no call is open.
+func (c *calls) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open == 0
+}
+
+// enqueue reports whether the call begins now; otherwise it waits in its lane.
+func (c *calls) enqueue(next *call) bool {
+	if next.lane == "" {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if waiting, busy := c.lanes[next.lane]; busy {
+		c.lanes[next.lane] = append(waiting, next)
+		return false
+	}
+	if c.lanes == nil {
+		c.lanes = map[string][]*call{}
+	}
+	c.lanes[next.lane] = nil
+	return true
+}
+
+// next returns what waits behind a call, or nil, and then the lane is gone.
+func (c *calls) next(lane string) *call {
+	if lane == "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waiting := c.lanes[lane]
+	if len(waiting) == 0 {
+		delete(c.lanes, lane)
+		return nil
+	}
+	c.lanes[lane] = waiting[1:]
+	return waiting[0]
+}
+
+// work does a call and then those of its lane that came meanwhile.
+func (s *socket) work(ctx context.Context, c *call) {
+	for ; c != nil; c = s.calls.next(c.lane) {
+		data, err := s.edge.perform(ctx, s, c)
+		s.done(c, data, err)
+	}
+}
+
+// done answers a call and forgets it. The id is free before the answer is queued: a client may use it again at once.
+func (s *socket) done(c *call, data []byte, err error) {
+	s.calls.mu.Lock()
+	s.calls.open--
+	if len(c.id) > 0 {
+		delete(s.calls.ids, string(c.id))
+	}
+	s.calls.mu.Unlock()
+	s.edge.metrics.took(s.edge.knownCall(c.name), wire.CodeOf(err), time.Since(c.begun))
+	if err != nil {
+		s.fail(c.id, asWireError(err))
+		return
+	}
+	s.answer(c.id, data)
+}
+
+// perform does one call of a socket.
+func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) {
+	switch {
+	case c.session != nil && c.name == wire.CallWatch:
+		return e.presence.watch(ctx, s, c.data)
+	case c.session != nil && c.name == wire.CallUnwatch:
+		return e.presence.unwatch(s, c.data)
+	}
+	from := functions.Call{Address: s.address}
+	if c.session != nil {
+		from.User, from.Device, from.Session = c.session.user.name, c.session.device, c.session.id
+	}
+	ctx = functions.WithTrace(ctx, functions.NewTrace())
+	data, err := e.forward(ctx, c.name, from, c.data, c.begun)
+	if err == nil && c.session != nil {
+		if c.name == callHeads {
+			e.learnDirects(c.session.user, data)
+		} else {
+			e.touch(c.session.user, subjects.Conversation(c.lane)) // nothing where the lane is no direct conversation
+		}
+	}
+	return data, err
+}
+
+// callHeads is the call whose answer tells of the user's direct conversations.
+const callHeads = "history.heads"
+
+// forward sends a call to its function. The error is a *wire.Error; what is not public never reaches NATS.
+func (e *Edge) forward(ctx context.Context, name string, from functions.Call, data []byte, begun time.Time) ([]byte, error) {
+	f, m, err := subjects.ParseCall(name)
+	if err != nil {
+		return nil, errUnknownCall
+	}
+	method, err := e.public(ctx, f, m)
+	if err != nil {
+		return nil, err
+	}
+	if from.User == "" && !method.Anonymous {
+		return nil, errNotYet
+	}
+	// An idempotent method may be tried twice, and an instance may first have to come up.
+	timeout := time.Duration(method.TimeoutMS) * time.Millisecond
+	if method.Idempotent {
+		timeout *= 2
+	}
+	ctx, cancel := context.WithDeadline(ctx, begun.Add(min(max(timeout, functions.DefaultTimeout), maxCall)))
+	defer cancel()
+	if ctx.Err() != nil {
+		return nil, wire.RetryAfter(wire.Unavailable, retrySoon, "The call waited too long behind others.")
+	}
+	if data == nil {
+		data = []byte("{}")
+	}
+	var header nats.Header = from.Header()
+	return e.caller.Call(ctx, f, m, header, data)
+}
+
+var errUnknownCall = wire.Errorf(wire.UnknownCall, "No function offers this call to clients.")
+
+// laneOf returns the lane of a call: the conversation that it speaks of, so that a queue group cannot reorder one sender's messages.
+func laneOf(frame wire.Frame, sess *session) string {
+	if sess == nil || len(frame.Data) == 0 {
+		return ""
+	}
+	if frame.Call == wire.CallWatch || frame.Call == wire.CallUnwatch {
+		return frame.Call[:len("presence")]
+	}
+	return conversationOf(frame.Data, sess.user.name)
+}
+
+// conversationOf returns the conversation that data names, also as a user to write to; "" where it names none.
+func conversationOf(data []byte, user subjects.User) string {
+	var named struct {
+		Conversation subjects.Conversation `json:"conversation"`
+		To           subjects.User         `json:"to"`
+	}
+	if json.Unmarshal(data, &named) != nil { // also where an id is bad: the function says so
+		return ""
+	}
+	if named.To != "" && named.Conversation == "" {
+		direct, err := subjects.Direct(user, named.To)
+		if err != nil {
+			return ""
+		}
+		return string(direct)
+	}
+	return string(named.Conversation)
+}

@@ -1,0 +1,126 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// beatEvery is how often an edge renews its lease: three times within the life of one.
+const beatEvery = wire.LeaseTTL * 3 / 10
+
+// arrive writes that a device has connected.
+func (p *presence) arrive(u *user, sess *session) {
+	p.mu.Lock()
+	if f, err := p.follow(u.name); err == nil {
+		f.local++
+	}
+	p.mu.Unlock()
+	p.write(sess, nil)
+}
+
+// leave writes that a device has disconnected, unless a newer connection of it has taken its place here or elsewhere.
+func (p *presence) leave(sess *session, left bool) {
+	u := sess.user.name
+	p.mu.Lock()
+	f := p.followed[u]
+	elsewhere := false
+	if f != nil {
+		r, known := f.records.Devices[sess.device]
+		elsewhere = known && r.Edge != p.edge.cfg.Name && r.LeftAt == nil && r.At.After(sess.at)
+		f.local = max(0, f.local-1) // it was not counted if it could not be followed
+		p.unfollow(f)
+	}
+	p.mu.Unlock()
+	if left && !elsewhere {
+		at := wire.At(p.edge.cfg.Now())
+		p.write(sess, &at)
+	}
+}
+
+// write publishes the record of a device. Nobody waits for its storage: a lost record is written again after a reconnect, and a lost
+// departure ends with the next arrival or the edge's lease.
+func (p *presence) write(sess *session, left *wire.Time) {
+	record := wire.DeviceRecord{Edge: p.edge.cfg.Name, At: wire.At(sess.at), LeftAt: left}
+	body, err := wire.Marshal(record)
+	if err != nil {
+		return // a struct of package wire always encodes
+	}
+	key := subjects.DeviceKey(sess.user.name, sess.device)
+	if err := p.edge.cfg.NATS.Publish(subjects.BucketSubject(subjects.BucketPresence, key), body); err != nil {
+		p.edge.log.Debug("device record not written", "user", string(sess.user.name), "err", err)
+	}
+}
+
+// contest settles whose device it is when another edge wrote its record: the newer connection wins, and its loser must not show as a departure.
+func (p *presence) contest(u subjects.User, d subjects.Device, r wire.DeviceRecord) {
+	local := p.edge.users.find(u)
+	if local == nil {
+		return
+	}
+	local.mu.Lock()
+	s := local.sockets[d]
+	local.mu.Unlock()
+	if s == nil {
+		return
+	}
+	sess := s.session.Load()
+	switch {
+	case r.LeftAt == nil && r.At.After(sess.at):
+		s.close(wire.CloseReplaced)
+	case r.LeftAt == nil && !sess.at.After(r.At.Time) && r.Edge > p.edge.cfg.Name:
+		s.close(wire.CloseReplaced) // both at once: one of them gives way
+	default:
+		p.write(sess, nil)
+	}
+}
+
+// beat renews the edge's lease until ctx ends.
+func (p *presence) beat(ctx context.Context) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		p.renewLease()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *presence) renewLease() {
+	name := p.edge.cfg.Name
+	body, err := wire.Marshal(wire.Lease{Edge: name, At: wire.At(p.edge.cfg.Now())})
+	if err != nil {
+		return // a struct of package wire always encodes
+	}
+	msg := &nats.Msg{
+		Subject: subjects.BucketSubject(subjects.BucketPresence, subjects.LeaseKey(name)),
+		Header:  nats.Header{nats.MsgTTLHdr: {wire.LeaseTTL.String()}},
+		Data:    body,
+	}
+	if err := p.edge.cfg.NATS.PublishMsg(msg); err != nil {
+		p.edge.log.Debug("lease not renewed", "err", err)
+	}
+}
+
+// renew writes everything again after records may have been lost (the bucket is in memory), and reads those of others once they have
+// had the time to do the same.
+func (p *presence) renew(ctx context.Context) {
+	p.renewLease()
+	for _, u := range p.edge.users.all() {
+		for _, s := range u.list() {
+			p.write(s.session.Load(), nil)
+		}
+	}
+	p.edge.start(func() {
+		if sleep(ctx, beatEvery) {
+			p.reread(ctx)
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Bounds of the comparison with the store.
+const (
+	checkWithin = 3 * time.Second
+	settle      = 150 * time.Millisecond // live copies that are under way get so long before an entry counts as missing
+)
+
+// unsure has everything checked anew: live copies, events of users or beats may have been lost.
+func (e *Edge) unsure(reason string) {
+	e.metrics.unsure.WithLabelValues(reason).Inc()
+	select {
+	case e.doubts <- reason:
+	default: // one is waiting already, and it covers this one too
+	}
+}
+
+// watchHeads compares the heads of the conversations that are followed here with the store until ctx ends: all the time those of which
+// something was stored, and everything after a doubt. This is what finds a lost live copy when no other follows it.
+func (e *Edge) watchHeads(ctx context.Context) {
+	ticker := time.NewTicker(e.cfg.HeadEvery)
+	defer ticker.Stop()
+	var tails []uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			tails = e.compare(ctx, tails)
+		case reason := <-e.doubts:
+			e.log.Info("everything is checked anew", "reason", reason)
+			tails = e.compare(ctx, nil)
+			for _, u := range e.users.all() {
+				e.reload(ctx, u, reason)
+			}
+			e.presence.renew(ctx)
+		}
+	}
+}
+
+// compare checks the conversations of the partitions whose tails are not the given ones, and returns the tails that are now compared;
+// nil after a failure, so that the next comparison is of everything.
+func (e *Edge) compare(ctx context.Context, tails []uint64) []uint64 {
+	if e.caller.Instances(funcHistory) == 0 {
+		return nil // nothing can be asked, and asking would wake it
+	}
+	within, cancel := context.WithTimeout(ctx, checkWithin)
+	answer, err := e.check(within, wire.HeadCheck{})
+	cancel()
+	if err != nil {
+		return nil
+	}
+	var moved []*conversation
+	for _, c := range e.conversations.all() {
+		p := c.id.Partition()
+		c.mu.Lock()
+		look := !c.placed || c.last < c.target || p >= len(tails) || p >= len(answer.Tails) || tails[p] != answer.Tails[p]
+		c.mu.Unlock()
+		if look {
+			moved = append(moved, c)
+		}
+	}
+	if !e.checkHeads(ctx, moved) {
+		return nil
+	}
+	return answer.Tails
+}
+
+// checkHeads compares conversations with the store and has what is missing fetched. It reports whether all could be compared.
+func (e *Edge) checkHeads(ctx context.Context, list []*conversation) bool {
+	var behind []*conversation
+	whole := true
+	for len(list) > 0 && whole {
+		batch := list[:min(len(list), wire.MaxChecked)]
+		list = list[len(batch):]
+		var some []*conversation
+		some, whole = e.checkBatch(ctx, batch)
+		behind = append(behind, some...)
+	}
+	if len(behind) > 0 && sleep(ctx, settle) {
+		for _, c := range behind {
+			c.mu.Lock()
+			fill := !c.dead && c.wantLocked()
+			c.mu.Unlock()
+			if fill {
+				e.startFill(ctx, c)
+			}
+		}
+	}
+	return whole
+}
+
+// checkBatch returns the conversations of which the store has more than was delivered here.
+func (e *Edge) checkBatch(ctx context.Context, batch []*conversation) (behind []*conversation, ok bool) {
+	query := wire.HeadCheck{Heads: make(map[subjects.Conversation]wire.Seq, len(batch))}
+	for _, c := range batch {
+		c.mu.Lock()
+		query.Heads[c.id] = c.last
+		c.mu.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	answer, err := e.check(ctx, query)
+	if err != nil {
+		return nil, false
+	}
+	for _, c := range batch {
+		head, differs := answer.Heads[c.id]
+		c.mu.Lock()
+		switch {
+		case !c.placed:
+			e.placeLocked(c, head, head)
+		case differs && head > c.last:
+			c.target = max(c.target, head)
+		}
+		if c.last < c.target {
+			behind = append(behind, c)
+		}
+		c.mu.Unlock()
+	}
+	return behind, true
+}
+
+// check asks the store for heads and tails.
+func (e *Edge) check(ctx context.Context, query wire.HeadCheck) (wire.HeadsChecked, error) {
+	answer, err := functions.Invoke[wire.HeadCheck, wire.HeadsChecked](ctx, e.caller, nil, funcHistory, "check", query)
+	if err != nil && ctx.Err() == nil {
+		e.log.Debug("heads not compared", "code", string(wire.CodeOf(err)))
+	}
+	return answer, err
+}

@@ -1,0 +1,265 @@
+package edge
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Rate is how many of something may happen: a burst at once, refilled by so many a second.
+type Rate struct {
+	PerSecond float64 `yaml:"per_second"` // above 0; +Inf = no limit
+	Burst     int     `yaml:"burst"`      // at least 1
+}
+
+// Limits bounds what clients may do to an edge and to each other. A zero field takes the default that its help names. A rate is written
+// {per_second: 50, burst: 200}.
+type Limits struct {
+	Connections int `conf:"limit-connections" help:"connections of the whole edge; 0 = 100000"`
+	PerAddress  int `conf:"limit-address-connections" help:"connections of one address, of a /64 for IPv6; 0 = 256"`
+	PerUser     int `conf:"limit-user-connections" help:"connections of one user, each a device; 0 = 16"`
+
+	Address    Rate            `conf:"limit-address-rate" help:"connections, calls before sign-in and unknown tokens of one address; empty = 50 a second, burst 200"`
+	Connection Rate            `conf:"limit-connection-rate" help:"lines of one connection; empty = 100 a second, burst 400"`
+	User       Rate            `conf:"limit-user-rate" help:"calls of one user; empty = 100 a second, burst 400"`
+	Call       Rate            `conf:"limit-call-rate" help:"each call of one user; empty = 50 a second, burst 200"`
+	Calls      map[string]Rate `conf:"limit-calls" help:"rates of single calls of one user, such as {send.post: {per_second: 5, burst: 20}}"`
+	Signal     Rate            `conf:"limit-signal-rate" help:"signals of one connection; empty = 5 a second, burst 20"`
+	Control    Rate            `conf:"limit-control-rate" help:"pings and pongs of one connection; empty = 20 a second, burst 100"`
+	Refused    Rate            `conf:"limit-refused-rate" help:"what a connection may send beyond its rates and stay open; empty = 20 a second, burst 200"`
+
+	FrameBytes  int `conf:"limit-frame-bytes" help:"bytes of one WebSocket message from a client; 0 = 65536"`
+	OpenCalls   int `conf:"limit-open-calls" help:"calls of one connection, or of one address over HTTP, that wait for an answer; 0 = 64"`
+	QueueFrames int `conf:"limit-queue-frames" help:"frames that wait to be written to one connection; 0 = 4096"`
+	QueueBytes  int `conf:"limit-queue-bytes" help:"bytes that wait to be written to one connection, beside one frame of any size; 0 = 4194304"`
+	Watched     int `conf:"limit-watched" help:"users whose presence one connection watches; 0 = 1000"`
+
+	Hello   time.Duration `conf:"limit-hello-time" help:"time from the upgrade to a good hello; 0 = 5s"`
+	Message time.Duration `conf:"limit-message-time" help:"time from the first byte of a message to its last; 0 = 10s"`
+	Write   time.Duration `conf:"limit-write-time" help:"time for one write to a client; 0 = 10s"`
+	Ping    time.Duration `conf:"ping-time" help:"time between pings to a quiet client; 0 = 25s"`
+	Pong    time.Duration `conf:"pong-time" help:"time from a ping to a sign of life; 0 = 10s"`
+}
+
+// None returns limits that no honest test reaches; times keep their defaults.
+func None() Limits {
+	unlimited := Rate{PerSecond: math.Inf(1), Burst: 1}
+	const many = math.MaxInt32
+	return Limits{
+		Connections: many, PerAddress: many, PerUser: many,
+		Address: unlimited, Connection: unlimited, User: unlimited, Call: unlimited, Signal: unlimited, Control: unlimited, Refused: unlimited,
+		OpenCalls: many, QueueFrames: many, QueueBytes: many, Watched: many,
+	}
+}
+
+// Validate returns an error that names the first field that is wrong.
+func (l Limits) Validate() error {
+	for name, n := range map[string]int{
+		"connections": l.Connections, "per_address": l.PerAddress, "per_user": l.PerUser, "frame_bytes": l.FrameBytes, "open_calls": l.OpenCalls,
+		"queue_frames": l.QueueFrames, "queue_bytes": l.QueueBytes, "watched": l.Watched,
+	} {
+		if n < 0 {
+			return fmt.Errorf("limits: %s is negative", name)
+		}
+	}
+	if l.FrameBytes != 0 && l.FrameBytes < 2*wire.MaxBody {
+		return fmt.Errorf("limits: frame_bytes is below %d, so that a message of the largest body would not fit", 2*wire.MaxBody)
+	}
+	rates := []Rate{l.Address, l.Connection, l.User, l.Call, l.Signal, l.Control, l.Refused}
+	for _, r := range l.Calls {
+		rates = append(rates, r)
+	}
+	for _, r := range rates {
+		if r.PerSecond < 0 || r.Burst < 0 || (r.PerSecond > 0) != (r.Burst > 0) {
+			return fmt.Errorf("limits: a rate needs both a number a second and a burst above zero, not %v and %d", r.PerSecond, r.Burst)
+		}
+	}
+	for _, d := range []time.Duration{l.Hello, l.Message, l.Write, l.Ping, l.Pong} {
+		if d < 0 {
+			return fmt.Errorf("limits: a time is negative: %s", d)
+		}
+	}
+	return nil
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field  *int
+		preset int
+	}{
+		{&l.Connections, 100_000}, {&l.PerAddress, 256}, {&l.PerUser, 16}, {&l.FrameBytes, 64 << 10}, {&l.OpenCalls, 64},
+		{&l.QueueFrames, 4096}, {&l.QueueBytes, 4 << 20}, {&l.Watched, 1000},
+	} {
+		if *f.field == 0 {
+			*f.field = f.preset
+		}
+	}
+	for _, f := range []struct {
+		field  *Rate
+		preset Rate
+	}{
+		{&l.Address, Rate{50, 200}}, {&l.Connection, Rate{100, 400}}, {&l.User, Rate{100, 400}}, {&l.Call, Rate{50, 200}},
+		{&l.Signal, Rate{5, 20}}, {&l.Control, Rate{20, 100}}, {&l.Refused, Rate{20, 200}},
+	} {
+		if *f.field == (Rate{}) {
+			*f.field = f.preset
+		}
+	}
+	for _, f := range []struct {
+		field  *time.Duration
+		preset time.Duration
+	}{
+		{&l.Hello, 5 * time.Second}, {&l.Message, 10 * time.Second}, {&l.Write, 10 * time.Second}, {&l.Ping, 25 * time.Second}, {&l.Pong, 10 * time.Second},
+	} {
+		if *f.field == 0 {
+			*f.field = f.preset
+		}
+	}
+	return l
+}
+
+// call returns the rate of one call of one user.
+func (l *Limits) call(name string) Rate {
+	if r, ok := l.Calls[name]; ok {
+		return r
+	}
+	return l.Call
+}
+
+// limiter returns a limiter of the rate, or nil where there is no limit.
+func (r Rate) limiter() *rate.Limiter {
+	if math.IsInf(r.PerSecond, 1) {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst)
+}
+
+// take takes one from a limiter, which may be nil. Where there is none left it returns after how long there will be.
+func take(l *rate.Limiter, now time.Time) (wait time.Duration, ok bool) {
+	if l == nil || l.AllowN(now, 1) {
+		return 0, true
+	}
+	missing := 1 - l.TokensAt(now)
+	return time.Duration(missing / float64(l.Limit()) * float64(time.Second)), false
+}
+
+// tooMany is the error of a call beyond a rate.
+func tooMany(wait time.Duration) *wire.Error {
+	return wire.RetryAfter(wire.RateLimited, max(wait, 10*time.Millisecond), "Too many calls in too short a time.")
+}
+
+// addresses counts the sockets of each client address and limits its rate. Entries without sockets are forgotten once their limiter is
+// full again, so the table is bounded by the connections and by the addresses of the last seconds.
+type addresses struct {
+	limits *Limits
+	mu     sync.Mutex
+	known  map[string]*address
+}
+
+type address struct {
+	sockets int
+	open    int // calls over HTTP
+	limiter *rate.Limiter
+}
+
+// at returns the entry of an address; the caller holds mu.
+func (a *addresses) at(key string) *address {
+	entry := a.known[key]
+	if entry == nil {
+		entry = &address{limiter: a.limits.Address.limiter()}
+		a.known[key] = entry
+	}
+	return entry
+}
+
+// connect counts one more socket, unless there are too many or they come too fast.
+func (a *addresses) connect(key string, now time.Time) (wait time.Duration, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	entry := a.at(key)
+	if entry.sockets >= a.limits.PerAddress {
+		return time.Second, false
+	}
+	if wait, ok := take(entry.limiter, now); !ok {
+		return wait, false
+	}
+	entry.sockets++
+	return 0, true
+}
+
+func (a *addresses) disconnect(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at(key).sockets--
+}
+
+// take takes one from the address's rate.
+func (a *addresses) take(key string, now time.Time) (wait time.Duration, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return take(a.at(key).limiter, now)
+}
+
+// begin counts one more open call over HTTP, unless there are too many; end takes it back.
+func (a *addresses) begin(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	entry := a.at(key)
+	if entry.open >= a.limits.OpenCalls {
+		return false
+	}
+	entry.open++
+	return true
+}
+
+func (a *addresses) end(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at(key).open--
+}
+
+// sweep forgets the addresses that are at rest.
+func (a *addresses) sweep(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, entry := range a.known {
+		if entry.sockets == 0 && entry.open == 0 && (entry.limiter == nil || entry.limiter.TokensAt(now) >= float64(entry.limiter.Burst())) {
+			delete(a.known, key)
+		}
+	}
+}
+
+// strangers limits the users who call over HTTP without having a socket here, by the rates of users. Those at rest are forgotten.
+type strangers struct {
+	limits *Limits
+	mu     sync.Mutex
+	known  map[subjects.User]*rate.Limiter
+}
+
+func (t *strangers) take(u subjects.User, now time.Time) (wait time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	limiter, known := t.known[u]
+	if !known {
+		limiter = t.limits.User.limiter()
+		t.known[u] = limiter
+	}
+	return take(limiter, now)
+}
+
+// sweep forgets the users who are at rest.
+func (t *strangers) sweep(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for u, limiter := range t.known {
+		if limiter == nil || limiter.TokensAt(now) >= float64(limiter.Burst()) {
+			delete(t.known, u)
+		}
+	}
+}

@@ -1,0 +1,358 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Bounds of the reading of memberships.
+const (
+	loadsAtOnce  = 8
+	loadWithin   = 5 * time.Second
+	reloadPause  = time.Second // after one that failed
+	replay       = 16          // of a conversation that is new here, the latest entries that a new member gets as events
+	removalCheck = 100 * time.Millisecond
+	removalWait  = 1500 * time.Millisecond
+	maxTouched   = 20_000 // conversations that a user's calls may make the edge follow
+)
+
+// ensureLoaded reads the memberships of a user who has just come.
+func (e *Edge) ensureLoaded(ctx context.Context, u *user) error {
+	u.loading.Lock()
+	defer u.loading.Unlock()
+	if u.loaded {
+		return nil
+	}
+	if err := e.load(ctx, u, false); err != nil {
+		return err
+	}
+	u.loaded = true
+	return nil
+}
+
+// load makes the user a local member of what the store says, and of nothing else. It is exact, although memberships change meanwhile:
+//
+// Where a conversation is followed already, every change comes as an entry, and entries win over what was read (user.changed). Where it is
+// not, the edge first follows it and learns where it stands, and then reads the memberships again: who is removed after that is removed by
+// an entry yet to come, for the store of members changes before the log when it restricts, and after it when it permits.
+//
+// The caller holds u.loading.
+func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
+	ctx, cancel := context.WithTimeout(ctx, loadWithin)
+	defer cancel()
+	l := loader{edge: e, user: u, held: map[subjects.Conversation]*conversation{}, placed: map[subjects.Conversation]bool{}}
+	u.mu.Lock()
+	u.changed = map[subjects.Conversation]struct{}{}
+	l.added, u.added = u.added, map[subjects.Conversation]struct{}{}
+	u.mu.Unlock()
+	defer l.end()
+	for try := 1; ; try++ {
+		mine, err := functions.Invoke[wire.UserQuery, wire.Memberships](ctx, e.caller, nil, funcConversations, "mine", wire.UserQuery{User: u.name})
+		if err != nil {
+			l.giveBack()
+			return err
+		}
+		unplaced, err := l.hold(mine.Memberships)
+		if err != nil {
+			l.giveBack()
+			return errNoNATS
+		}
+		if len(unplaced) == 0 || try == 3 || !l.place(ctx, unplaced) {
+			l.apply(ctx, mine.Memberships, announce)
+			return nil
+		}
+	}
+}
+
+// loader is the state of one load.
+type loader struct {
+	edge   *Edge
+	user   *user
+	added  map[subjects.Conversation]struct{} // what events have named as new
+	held   map[subjects.Conversation]*conversation
+	placed map[subjects.Conversation]bool // by this load
+}
+
+// end lets go of the conversations; those with members stay.
+func (l *loader) end() {
+	l.user.mu.Lock()
+	l.user.changed = nil
+	l.user.mu.Unlock()
+	for _, c := range l.held {
+		l.edge.conversations.release(c)
+	}
+}
+
+// giveBack leaves what was not done to the next load.
+func (l *loader) giveBack() {
+	l.user.mu.Lock()
+	defer l.user.mu.Unlock()
+	for id := range l.added {
+		l.user.added[id] = struct{}{}
+	}
+}
+
+// hold follows the conversations, and returns those of which it is not known where they stand.
+func (l *loader) hold(mine []wire.Membership) (unplaced []wire.Membership, err error) {
+	for _, m := range mine {
+		if m.Conversation.Kind() == subjects.KindDirect {
+			continue
+		}
+		c := l.held[m.Conversation]
+		if c == nil {
+			if c, err = l.edge.conversations.hold(m.Conversation); err != nil {
+				return nil, err
+			}
+			l.held[m.Conversation] = c
+		}
+		c.mu.Lock()
+		if !c.placed {
+			unplaced = append(unplaced, m)
+		}
+		c.mu.Unlock()
+	}
+	return unplaced, nil
+}
+
+// place asks where conversations stand, after the server has the subscriptions to them. It reports whether all were answered.
+func (l *loader) place(ctx context.Context, unplaced []wire.Membership) bool {
+	if err := l.edge.cfg.NATS.FlushWithContext(ctx); err != nil {
+		return false
+	}
+	for len(unplaced) > 0 {
+		batch := unplaced[:min(len(unplaced), wire.MaxChecked)]
+		unplaced = unplaced[len(batch):]
+		check := wire.HeadCheck{Heads: make(map[subjects.Conversation]wire.Seq, len(batch))}
+		for _, m := range batch {
+			check.Heads[m.Conversation] = 0
+		}
+		answer, err := l.edge.check(ctx, check)
+		if err != nil {
+			return false
+		}
+		for _, m := range batch {
+			l.placeAt(m, answer.Heads[m.Conversation])
+		}
+	}
+	return true
+}
+
+// placeAt notes where a conversation stands. A user who was added while connected gets the latest entries, his own addition among them.
+func (l *loader) placeAt(m wire.Membership, head wire.Seq) {
+	c := l.held[m.Conversation]
+	last := head
+	if _, added := l.added[m.Conversation]; added && m.From > 0 {
+		last = min(head, max(m.From-1, head-min(head, replay)))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.placed {
+		l.placed[m.Conversation] = true
+		l.edge.placeLocked(c, last, head)
+	}
+}
+
+// apply makes the memberships what was read, except where entries have changed them since.
+func (l *loader) apply(ctx context.Context, mine []wire.Membership, announce bool) {
+	u := l.user
+	listed := make(map[subjects.Conversation]bool, len(mine))
+	for _, m := range mine {
+		listed[m.Conversation] = true
+		if c := l.held[m.Conversation]; c != nil {
+			l.join(ctx, c, m, announce)
+		}
+	}
+	for _, c := range u.conversations() {
+		if c.id.Kind() == subjects.KindDirect || listed[c.id] || l.isChanged(c.id) {
+			continue
+		}
+		l.edge.conversations.part(c, u)
+		if announce {
+			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationRemoved})
+		}
+	}
+}
+
+func (l *loader) join(ctx context.Context, c *conversation, m wire.Membership, announce bool) {
+	u := l.user
+	_, added := l.added[c.id]
+	c.mu.Lock()
+	_, member := c.members[u]
+	if !member && !l.isChanged(c.id) && c.joinLocked(u, m.From) {
+		if !c.placed {
+			c.announce = true
+		} else if added && !l.placed[c.id] && c.last >= m.From {
+			u.event(wire.EventHead, wire.HeadMoved{Conversation: c.id, Seq: c.last})
+		}
+		if announce && !added {
+			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationAdded})
+		}
+	}
+	fill := c.wantLocked()
+	c.mu.Unlock()
+	if fill {
+		l.edge.startFill(ctx, c)
+	}
+}
+
+func (l *loader) isChanged(id subjects.Conversation) bool {
+	l.user.mu.Lock()
+	defer l.user.mu.Unlock()
+	_, changed := l.user.changed[id]
+	return changed
+}
+
+// reload reads a user's memberships again, beside everything else and until it succeeds or the user has gone. Where a reason is given
+// the user's clients are then told to resynchronise.
+func (e *Edge) reload(ctx context.Context, u *user, reason string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stale = true
+	if reason != "" {
+		u.resync = reason
+	}
+	if u.reloading || u.gone {
+		return
+	}
+	u.reloading = e.start(func() { e.reloadAll(ctx, u) })
+}
+
+func (e *Edge) reloadAll(ctx context.Context, u *user) {
+	for {
+		u.mu.Lock()
+		reason := u.resync
+		if !u.stale || u.gone || ctx.Err() != nil {
+			u.reloading = false
+			u.mu.Unlock()
+			return
+		}
+		u.stale, u.resync = false, ""
+		u.mu.Unlock()
+		if e.reloadOnce(ctx, u, reason != "") {
+			if reason != "" {
+				e.metrics.resyncs.Inc()
+				u.event(wire.EventResync, wire.Resync{Reason: reason})
+			}
+			continue
+		}
+		u.mu.Lock()
+		u.stale = true
+		if u.resync == "" {
+			u.resync = reason
+		}
+		u.mu.Unlock()
+		sleep(ctx, reloadPause)
+	}
+}
+
+func (e *Edge) reloadOnce(ctx context.Context, u *user, announce bool) bool {
+	select {
+	case e.loads <- struct{}{}:
+		defer func() { <-e.loads }()
+	case <-ctx.Done():
+		return false
+	}
+	u.loading.Lock()
+	defer u.loading.Unlock()
+	if err := e.load(ctx, u, announce && u.loaded); err != nil {
+		e.log.Warn("memberships not read", "user", string(u.name), "code", string(wire.CodeOf(err)))
+		return false
+	}
+	u.loaded = true
+	return true
+}
+
+// membershipEvent follows what a function says of a membership. The log has the last word: an addition or a removal that has come as an
+// entry already needs nothing more.
+func (e *Edge) membershipEvent(ctx context.Context, u *user, event wire.UserEvent) {
+	id := event.Conversation
+	if id.Kind() == subjects.KindDirect {
+		if c := e.touch(u, id); c != nil && event.Change == wire.ChangeConversationAdded && event.From > 0 {
+			c.mu.Lock()
+			if !c.placed {
+				e.placeLocked(c, event.From-1, event.From-1)
+			}
+			c.mu.Unlock()
+		}
+		return
+	}
+	member := e.isMember(u, id)
+	switch {
+	case event.Change == wire.ChangeConversationAdded && !member:
+		u.mu.Lock()
+		u.added[id] = struct{}{}
+		u.mu.Unlock()
+		e.reload(ctx, u, "")
+	case event.Change == wire.ChangeConversationRemoved && member:
+		e.start(func() { e.expectRemoval(ctx, u, id) })
+	}
+}
+
+// expectRemoval sees to it that a membership ends whose end was announced, even if the entry that says so never comes live.
+func (e *Edge) expectRemoval(ctx context.Context, u *user, id subjects.Conversation) {
+	if !sleep(ctx, removalCheck) || !e.isMember(u, id) {
+		return
+	}
+	if c := e.conversations.find(id); c != nil {
+		e.checkHeads(ctx, []*conversation{c})
+	}
+	if sleep(ctx, removalWait) && e.isMember(u, id) {
+		e.reload(ctx, u, "")
+	}
+}
+
+// touch follows a direct conversation that a local user has called about, so that what is lost of it is noticed.
+func (e *Edge) touch(u *user, id subjects.Conversation) *conversation {
+	if _, member := id.Peer(u.name); !member {
+		return nil
+	}
+	u.mu.Lock()
+	many := len(u.joined) >= maxTouched
+	u.mu.Unlock()
+	if many {
+		return nil
+	}
+	c := e.direct(id)
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announce = c.announce || !c.placed
+	return c
+}
+
+// learnDirects follows the direct conversations that an answer of history.heads told a user of.
+func (e *Edge) learnDirects(u *user, answer []byte) {
+	var heads struct {
+		Conversations []struct {
+			Conversation subjects.Conversation `json:"conversation"`
+			Head         struct {
+				Seq wire.Seq `json:"seq"`
+			} `json:"head"`
+		} `json:"conversations"`
+	}
+	if err := json.Unmarshal(answer, &heads); err != nil {
+		return // it is the client's to complain
+	}
+	for _, h := range heads.Conversations {
+		if _, direct := h.Conversation.Peer(u.name); !direct {
+			continue
+		}
+		c := e.touch(u, h.Conversation)
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		if !c.placed {
+			c.announce = false // the client has just been told
+			e.placeLocked(c, h.Head.Seq, h.Head.Seq)
+		}
+		c.mu.Unlock()
+	}
+}

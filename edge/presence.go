@@ -1,0 +1,336 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// presenceSweep is how often states that change by time alone are looked at: the end of a grace, the end of a lease.
+const presenceSweep = 500 * time.Millisecond
+
+// presence follows who is online: the users with sockets here, so that a device that went to another edge is noticed, and the users that
+// sockets here watch. What it knows comes from the presence bucket: device records, settings and the leases of edges.
+//
+// Its mutex is taken before those of sockets and under none of the others.
+type presence struct {
+	edge *Edge
+
+	mu       sync.Mutex
+	followed map[subjects.User]*followed
+	leases   map[subjects.Edge]lease
+}
+
+// lease is what is known of another edge. It counts by the clock of this one, so that clocks need not agree.
+type lease struct {
+	until time.Time // monotonic
+	at    wire.Time // its last renewal, by its own clock
+}
+
+// followed is a user whose records are followed. It is guarded by presence.mu.
+type followed struct {
+	user     subjects.User
+	devices  *nats.Subscription
+	setting  *nats.Subscription // while there are watchers
+	local    int                // sockets of the user here
+	watchers map[*socket]struct{}
+	read     bool // the records were read since the subscriptions stand
+	records  wire.UserRecords
+	graces   map[subjects.Device]time.Time // until when a device that has left counts
+	shown    wire.Presence                 // what the watchers know
+}
+
+// follow returns a user's entry, which is made where there is none.
+func (p *presence) follow(u subjects.User) (*followed, error) {
+	if f := p.followed[u]; f != nil {
+		return f, nil
+	}
+	sub, err := p.edge.cfg.NATS.ChanSubscribe(subjects.PresenceOf(u), p.edge.feeds.presence.messages)
+	if err != nil {
+		return nil, errNoNATS
+	}
+	f := &followed{
+		user: u, devices: sub, watchers: map[*socket]struct{}{}, graces: map[subjects.Device]time.Time{},
+		records: wire.UserRecords{Devices: map[subjects.Device]wire.DeviceRecord{}},
+	}
+	p.followed[u] = f
+	return f, nil
+}
+
+// unfollow forgets what nobody needs any more of an entry.
+func (p *presence) unfollow(f *followed) {
+	if len(f.watchers) == 0 && f.setting != nil {
+		_ = f.setting.Unsubscribe() // fails only on a closed connection
+		f.setting, f.read = nil, false
+	}
+	if len(f.watchers) == 0 && f.local == 0 {
+		_ = f.devices.Unsubscribe()
+		delete(p.followed, f.user)
+	}
+}
+
+// handle applies one republished key of the presence bucket.
+func (p *presence) handle(msg *nats.Msg) {
+	e, u, d, err := subjects.ParsePresenceKey(subjects.PresenceKey(msg.Subject))
+	if err != nil {
+		p.edge.log.Warn("presence key cannot be read", "err", err)
+		return
+	}
+	switch {
+	case e != "":
+		err = p.onLease(e, msg.Data)
+	case d != "":
+		err = p.onDevice(u, d, msg.Data)
+	default:
+		err = p.onSetting(u, msg.Data)
+	}
+	if err != nil {
+		p.edge.log.Warn("presence record cannot be read", "err", err)
+	}
+}
+
+func (p *presence) onLease(e subjects.Edge, data []byte) error {
+	var l wire.Lease
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &l); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, known := p.leases[e]
+	if len(data) == 0 { // it ran out, or its edge gave it up
+		if known {
+			p.leases[e] = lease{at: before.at}
+			p.touchEdge(e)
+		}
+		return nil
+	}
+	now := time.Now()
+	p.leases[e] = lease{until: now.Add(wire.LeaseTTL), at: l.At}
+	if !known || !before.until.After(now) {
+		p.touchEdge(e)
+	}
+	return nil
+}
+
+// touchEdge computes anew the users who have devices on an edge whose lease came or went.
+func (p *presence) touchEdge(e subjects.Edge) {
+	for _, f := range p.followed {
+		for _, r := range f.records.Devices {
+			if r.Edge == e {
+				p.show(f)
+				break
+			}
+		}
+	}
+}
+
+func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) error {
+	var r wire.DeviceRecord
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &r); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	f := p.followed[u]
+	if f == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	if len(data) == 0 {
+		delete(f.records.Devices, d)
+		delete(f.graces, d)
+	} else {
+		f.put(d, r, wire.PresenceGrace)
+	}
+	p.show(f)
+	mine := f.local > 0 && len(data) > 0 && r.Edge != p.edge.cfg.Name
+	p.mu.Unlock()
+	if mine {
+		p.contest(u, d, r)
+	}
+	return nil
+}
+
+// put notes a device's record; one that has left counts for the rest of its grace.
+func (f *followed) put(d subjects.Device, r wire.DeviceRecord, grace time.Duration) {
+	f.records.Devices[d] = r
+	delete(f.graces, d)
+	if r.LeftAt != nil && grace > 0 {
+		f.graces[d] = time.Now().Add(grace)
+	}
+}
+
+func (p *presence) onSetting(u subjects.User, data []byte) error {
+	var setting wire.PresenceSetting
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &setting); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.followed[u]; f != nil {
+		f.records.Setting = setting
+		p.show(f)
+	}
+	return nil
+}
+
+// show tells the watchers of a user what has changed.
+func (p *presence) show(f *followed) {
+	if len(f.watchers) == 0 || !f.read {
+		return
+	}
+	now := p.state(f)
+	told := f.shown
+	f.shown = now
+	if told.State == "" || now.State == told.State && now.Status == told.Status {
+		return // the first state is the answer to watch
+	}
+	body, err := wire.Marshal(wire.PresenceChange{User: f.user, State: now.State, Status: now.Status, LastSeen: now.LastSeen})
+	if err != nil {
+		return // a struct of package wire always encodes
+	}
+	frame := wire.AppendEvent(nil, wire.EventPresence, body)
+	for s := range f.watchers {
+		s.push(frame)
+	}
+}
+
+// state computes what others see of a user now.
+func (p *presence) state(f *followed) wire.Presence {
+	now := time.Now()
+	var seen wire.Time
+	connected, online := 0, false
+	for d, r := range f.records.Devices {
+		l := p.leases[r.Edge]
+		switch {
+		case r.LeftAt == nil && l.until.After(now):
+			connected, online = connected+1, true
+		case r.LeftAt == nil:
+			seen = later(seen, later(r.At, l.at))
+		default:
+			online = online || f.graces[d].After(now)
+			seen = later(seen, *r.LeftAt)
+		}
+	}
+	setting := f.records.Setting
+	if setting.State == wire.StateInvisible {
+		return wire.Presence{State: wire.StateOffline}
+	}
+	shown := wire.Presence{State: wire.StateOffline, Status: setting.Status, Devices: connected}
+	switch {
+	case online && setting.State == wire.StateAway:
+		shown.State = wire.StateAway
+	case online:
+		shown.State = wire.StateOnline
+	case !seen.IsZero():
+		shown.LastSeen = &seen
+	}
+	return shown
+}
+
+func later(a, b wire.Time) wire.Time {
+	if b.After(a.Time) {
+		return b
+	}
+	return a
+}
+
+// sweep looks at the states that change by time alone. While the connection is down no lease is renewed that could be heard of, so none ends.
+func (p *presence) sweep(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.edge.cfg.NATS.IsConnected() {
+		for e, l := range p.leases {
+			if !l.until.IsZero() {
+				p.leases[e] = lease{until: now.Add(wire.LeaseTTL), at: l.at}
+			}
+		}
+		return
+	}
+	for e, l := range p.leases {
+		if !l.until.IsZero() && !l.until.After(now) {
+			p.leases[e] = lease{at: l.at}
+			p.touchEdge(e)
+		}
+	}
+	for _, f := range p.followed {
+		due := false
+		for d, until := range f.graces {
+			if !until.After(now) {
+				delete(f.graces, d)
+				due = true
+			}
+		}
+		if due {
+			p.show(f)
+		}
+	}
+}
+
+// merge adds what was read to what came live meanwhile: of each device the newer record counts.
+func (p *presence) merge(answer wire.PresenceRecords, whole bool) {
+	now, clock := time.Now(), p.edge.cfg.Now()
+	for e, l := range answer.Leases {
+		left := wire.LeaseTTL - clock.Sub(l.At.Time)
+		if known := p.leases[e]; left > 0 && known.until.Before(now.Add(left)) && !l.At.Before(known.at.Time) {
+			p.leases[e] = lease{until: now.Add(min(left, wire.LeaseTTL)), at: l.At}
+		} else if known.at.Before(l.At.Time) {
+			p.leases[e] = lease{until: known.until, at: l.At}
+		}
+	}
+	for u, records := range answer.Users {
+		f := p.followed[u]
+		if f == nil {
+			continue
+		}
+		f.records.Setting = records.Setting
+		if whole {
+			maps.DeleteFunc(f.records.Devices, func(d subjects.Device, _ wire.DeviceRecord) bool { _, there := records.Devices[d]; return !there })
+		}
+		for d, r := range records.Devices {
+			if known, ok := f.records.Devices[d]; ok && !stamp(r).After(stamp(known)) {
+				continue
+			}
+			var grace time.Duration
+			if r.LeftAt != nil {
+				grace = wire.PresenceGrace - clock.Sub(r.LeftAt.Time)
+			}
+			f.put(d, r, grace)
+		}
+		f.read = true
+	}
+}
+
+// stamp returns when a record was written.
+func stamp(r wire.DeviceRecord) time.Time {
+	if r.LeftAt != nil {
+		return r.LeftAt.Time
+	}
+	return r.At.Time
+}
+
+// keep sweeps until ctx ends.
+func (p *presence) keep(ctx context.Context) {
+	ticker := time.NewTicker(presenceSweep)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			p.sweep(now)
+		}
+	}
+}

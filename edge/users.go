@@ -1,0 +1,202 @@
+package edge
+
+import (
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// users is the table of the users who have sockets here.
+type users struct {
+	mu    sync.RWMutex
+	known map[subjects.User]*user
+}
+
+// user is a user with sockets here. It is made by the first hello and forgotten with the last socket; then gone is true for ever.
+type user struct {
+	name subjects.User
+	sub  *nats.Subscription // to the user's events
+
+	loading sync.Mutex // held while memberships are read; taken before any other lock
+	loaded  bool       // guarded by loading: they were read at least once
+
+	mu       sync.Mutex
+	gone     bool
+	entering int // hellos under way
+	sockets  map[subjects.Device]*socket
+	joined   map[subjects.Conversation]*conversation
+	changed  map[subjects.Conversation]struct{} // memberships that entries changed while they were being read; nil = they are not
+	added    map[subjects.Conversation]struct{} // conversations that events named and that were not read yet
+
+	reloading bool   // a goroutine reads the memberships again
+	stale     bool   // and must do so once more
+	resync    string // and then tell the clients why
+
+	limiter *rate.Limiter
+	calls   map[string]*rate.Limiter // by call; bounded by the number of public calls
+}
+
+// find returns a user who has sockets here, or nil.
+func (t *users) find(name subjects.User) *user {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.known[name]
+}
+
+// all returns everybody.
+func (t *users) all() []*user {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := make([]*user, 0, len(t.known))
+	for _, u := range t.known {
+		all = append(all, u)
+	}
+	return all
+}
+
+func (t *users) count() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.known)
+}
+
+// list returns the user's sockets.
+func (u *user) list() []*socket {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := make([]*socket, 0, len(u.sockets))
+	for _, s := range u.sockets {
+		all = append(all, s)
+	}
+	return all
+}
+
+// push queues a frame to all sockets of the user and returns to how many.
+func (u *user) push(frame []byte) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.sockets {
+		s.push(frame)
+	}
+	return len(u.sockets)
+}
+
+// event queues an event to all sockets of the user.
+func (u *user) event(event wire.Event, data any) {
+	body, err := wire.Marshal(data)
+	if err != nil {
+		return // a struct of package wire always encodes
+	}
+	u.push(wire.AppendEvent(nil, event, body))
+}
+
+// conversations returns what the user is a member of here.
+func (u *user) conversations() []*conversation {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := make([]*conversation, 0, len(u.joined))
+	for _, c := range u.joined {
+		all = append(all, c)
+	}
+	return all
+}
+
+// enter returns the user of that name, who is made where there is none yet, and keeps him from being forgotten until admit or withdraw.
+func (e *Edge) enter(name subjects.User) (*user, error) {
+	e.users.mu.Lock()
+	defer e.users.mu.Unlock()
+	u := e.users.known[name]
+	if u == nil {
+		sub, err := e.cfg.NATS.ChanSubscribe(subjects.UserEvents(name), e.feeds.users.messages)
+		if err != nil {
+			return nil, errNoNATS
+		}
+		u = &user{
+			name: name, sub: sub, limiter: e.cfg.Limits.User.limiter(), calls: map[string]*rate.Limiter{},
+			sockets: map[subjects.Device]*socket{}, joined: map[subjects.Conversation]*conversation{}, added: map[subjects.Conversation]struct{}{},
+		}
+		e.users.known[name] = u
+	}
+	u.mu.Lock()
+	u.entering++
+	u.mu.Unlock()
+	return u, nil
+}
+
+// admit gives a socket to a user that enter returned, and queues the welcome before any event can be. It returns the socket of the same
+// device that this one replaces; ok is false where the user has too many.
+func (u *user) admit(s *socket, sess *session, most int, welcome []byte) (old *socket, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old = u.sockets[sess.device]
+	if old == nil && len(u.sockets) >= most {
+		return nil, false
+	}
+	u.sockets[sess.device] = s
+	s.session.Store(sess)
+	if len(welcome) > 0 {
+		s.push(welcome)
+	}
+	return old, true
+}
+
+// withdraw undoes enter. It must be called once for each enter, after admit where that was done.
+func (e *Edge) withdraw(u *user) {
+	e.forget(u, func() { u.entering-- })
+}
+
+// detach takes a socket from its user. It reports whether the device has left: a newer socket may have taken its place.
+func (e *Edge) detach(s *socket, sess *session) (left bool) {
+	e.forget(sess.user, func() {
+		if left = sess.user.sockets[sess.device] == s; left {
+			delete(sess.user.sockets, sess.device)
+		}
+	})
+	return left
+}
+
+// forget applies a change to a user, and forgets him where he has no sockets left.
+func (e *Edge) forget(u *user, change func()) {
+	e.users.mu.Lock()
+	u.mu.Lock()
+	change()
+	last := len(u.sockets) == 0 && u.entering == 0 && !u.gone
+	var joined []*conversation
+	if last {
+		u.gone = true
+		delete(e.users.known, u.name)
+		for _, c := range u.joined {
+			joined = append(joined, c)
+		}
+		u.joined = nil
+	}
+	u.mu.Unlock()
+	e.users.mu.Unlock()
+	if !last {
+		return
+	}
+	_ = u.sub.Unsubscribe() // fails only on a closed connection
+	for _, c := range joined {
+		e.conversations.part(c, u)
+	}
+}
+
+// take takes one from the user's rates for a call.
+func (u *user) take(l *Limits, name string, now time.Time) (wait time.Duration, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if wait, ok = take(u.limiter, now); !ok {
+		return wait, false
+	}
+	limiter, known := u.calls[name]
+	if !known {
+		limiter = l.call(name).limiter()
+		u.calls[name] = limiter
+	}
+	return take(limiter, now)
+}
