@@ -209,7 +209,7 @@ func testMembers(t *testing.T, browser context.Context, p *peer) {
 	p.say("c.news", "bob", "read only")
 	p.roles["c.news"] = "reader"
 	b := signedIn(t, browser, p, "g.general")
-	b.until(`document.querySelector(".pane-header .subtitle").textContent === "Group general · 2 members"`)
+	b.until(`document.querySelector(".pane-header .subtitle").textContent === "Group · 2 members"`)
 	b.click("[data-test=add-member]")
 	b.until(`document.querySelector("[data-test=members]").textContent.includes("owner")`)
 	b.fill("[data-test=member-user]", "cy\r")

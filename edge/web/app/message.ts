@@ -2,7 +2,7 @@
 
 import { type Client, type Conversation, type Entry, type Item } from "../sdk/index.js";
 import { avatar, el, icon, iconButton, isolated } from "./dom.js";
-import { bodyText, clockTime, explain, fullTime, membership, richText } from "./text.js";
+import { bodyText, clockTime, explain, fullTime, membership, richText, settings } from "./text.js";
 
 /** Actions are what a row can ask for; the view carries them out. */
 export interface Actions {
@@ -168,6 +168,6 @@ export function pendingRow(item: Item, first: boolean, actions: Actions): HTMLLI
 
 /** noticeRow is something that happened to the conversation itself. */
 export function noticeRow(entry: Entry, me: string): HTMLLIElement {
-  const text = entry.kind === "member" ? membership(entry, me) : `${entry.from} changed the settings`;
+  const text = entry.kind === "member" ? membership(entry, me) : settings(entry, me);
   return el("li", { class: "notice", "data-seq": entry.seq, "data-from": entry.from }, el("bdi", {}, text));
 }

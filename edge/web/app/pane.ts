@@ -116,7 +116,8 @@ export class Pane {
     if (conversation.kind !== "direct") {
       this.count();
       const many = this.size === 0 ? "" : this.size === 1 ? " · 1 member" : ` · ${this.size} members`;
-      return [(conversation.kind === "group" ? "Group " : "Channel ") + conversation.id.slice(2) + many];
+      // A channel is joined by its id; a group's means nothing to people.
+      return [(conversation.kind === "group" ? "Group" : `Channel ${conversation.id.slice(2)}`) + many];
     }
     const presence = client.presence.get(conversation.peer);
     const state = presence?.state ?? "offline";

@@ -68,6 +68,14 @@ export function membership(entry: Entry, me: string): string {
   }
 }
 
+/** settings says what a policy entry says, in words; the first one made the conversation. */
+export function settings(entry: Entry, me: string): string {
+  const who = entry.from === me ? "You" : entry.from;
+  const title = entry.body?.["title"];
+  if (entry.seq === 1) return `${who} began this conversation`;
+  return typeof title === "string" ? `${who} changed the title to “${title}”` : `${who} changed the settings`;
+}
+
 /** preview is the line that a list shows below a title. */
 export function preview(conversation: Conversation, me: string): string {
   const entry = conversation.preview;
@@ -85,7 +93,7 @@ export function preview(conversation: Conversation, me: string): string {
     case "recall":
       return `${author}deleted a message`;
     case "policy":
-      return "The settings changed";
+      return settings(entry, me);
     default:
       return `${author}pinned a message`;
   }
