@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a page may take for what it is expected to do.
-const patience = 12 * time.Second
+const patience = 30 * time.Second
 
 // watcher notes what a page must never do: break its content security policy.
 const watcher = `window.violations = [];
