@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -148,12 +149,16 @@ func (s *service) change(ctx context.Context, call *functions.Call, in *wire.Upd
 // tellMembers tells the members' edges that the conversation changed. In a large one the entry in its log is enough, which reaches the same
 // clients.
 func (s *service) tellMembers(ctx context.Context, c subjects.Conversation) {
-	members, more, err := s.store.Members(ctx, c, "", wire.MaxMembers)
-	if err != nil {
-		s.env.Log.WarnContext(ctx, "members not told", "conv", string(c), "err", err)
+	count, err := s.store.CountMembers(ctx, c)
+	if err == nil && count > wire.MaxMembers {
 		return
 	}
-	if more {
+	var members []jetstream.Member
+	if err == nil {
+		members, _, err = s.store.Members(ctx, c, "", wire.MaxMembers)
+	}
+	if err != nil {
+		s.env.Log.WarnContext(ctx, "members not told", "conv", string(c), "err", err)
 		return
 	}
 	for _, m := range members {
