@@ -21,33 +21,35 @@ const (
 
 // Config is the configuration of the function. The zero value works: registration by invite, argon2id with 64 MiB, tokens of 15 minutes.
 type Config struct {
-	Registration Registration    // who may register; empty = invite
-	Reserved     []subjects.User // names that nobody may register, beside the built-in ones
+	Registration Registration    `conf:"registration" help:"who may register: open, invite or closed; empty = invite"`
+	Reserved     []subjects.User `conf:"reserved-users" help:"names that nobody may register, beside the built-in ones"`
 
-	Issuer   string // iss of confab's own tokens; empty = "confab"
-	Audience string // aud of confab's own tokens; empty = "confab"
+	Issuer   string `conf:"token-issuer" help:"iss of confab's own tokens; empty = confab"`
+	Audience string `conf:"token-audience" help:"aud of confab's own tokens; empty = confab"`
 
-	TokenTTL    time.Duration // life of a token, 1 s to MaxTokenTTL; 0 = 15 minutes
-	MaxTokenTTL time.Duration // longest life of any token that is accepted or issued, at most 400 days; 0 = 30 days. Revocations are kept as long
-	RefreshTTL  time.Duration // life of a refresh token since its last use, at least TokenTTL, at most 400 days; 0 = 30 days
-	KeyTTL      time.Duration // age at which a new signing key takes over, at least 1 hour; 0 = 30 days
+	// Revocations are kept as long as MaxTokenTTL, which bounds the tokens of outside issuers, too. Each bound is at most 400 days.
+	TokenTTL    time.Duration `conf:"token-ttl" help:"life of a token, from 1s to max-token-ttl; 0 = 15m"`
+	MaxTokenTTL time.Duration `conf:"max-token-ttl" help:"longest life of a token that is accepted or issued, at most 9600h; 0 = 720h"`
+	RefreshTTL  time.Duration `conf:"refresh-ttl" help:"life of a session since its last refresh, at least token-ttl, at most 9600h; 0 = 720h"`
+	KeyTTL      time.Duration `conf:"signing-key-ttl" help:"age at which the next signing key takes over, at least 1h; 0 = 720h"`
 
 	Password PasswordConfig
 
-	Failures      int           // failed sign-ins of one account from one address within FailureWindow that stop further tries; 0 = 10
-	FailureWindow time.Duration // 0 = 15 minutes
+	Failures      int           `conf:"login-failures" help:"failed sign-ins of one account from one address that stop further tries; 0 = 10"`
+	FailureWindow time.Duration `conf:"login-failure-window" help:"the time within which failed sign-ins count; 0 = 15m"`
 
-	Issuers []Issuer // outside issuers whose tokens are accepted
+	Issuers []Issuer `conf:"issuers" help:"outside issuers whose tokens are accepted, a list of {issuer, audience, algorithms, keys_url | keys_file | secret_file}"`
 }
 
-// PasswordConfig is the work of hashing a password with argon2id, and how much of it goes on at once. Changing Memory, Passes or Lanes is safe:
-// stored passwords are hashed again when their users sign in.
+// PasswordConfig is the work of hashing a password with argon2id, and how much of it goes on at once. Changing MemoryKiB, Passes or Lanes is
+// safe: stored passwords are hashed again when their users sign in. Concurrent and Waiting together stay well below the number of
+// calls that an instance works on at once, so that sign-ins never keep it from verifying tokens.
 type PasswordConfig struct {
-	MemoryKiB  uint32 // memory of one hash in KiB, 8 to 1,048,576; 0 = 65,536 (64 MiB). Below 19,456 is for tests only
-	Passes     uint32 // passes over the memory, 1 to 16; 0 = 3
-	Lanes      uint8  // degree of parallelism, 1 to 16; 0 = 1
-	Concurrent int    // hashes at once, which bounds the memory to Concurrent × MemoryKiB; 0 = 2
-	Waiting    int    // calls that wait for their turn; the rest is answered rate_limited; 0 = 16
+	MemoryKiB  uint32 `conf:"password-memory-kib" help:"memory of one hash in KiB, from 8 to 1048576; less than 19456 is for tests; 0 = 65536"`
+	Passes     uint32 `conf:"password-passes" help:"passes over the memory, from 1 to 16; 0 = 3"`
+	Lanes      uint8  `conf:"password-lanes" help:"parallelism of one hash, from 1 to 16; 0 = 1"`
+	Concurrent int    `conf:"password-concurrent" help:"hashes at once, which bounds their memory; 0 = 2"`
+	Waiting    int    `conf:"password-waiting" help:"calls that wait for their hash, beyond which rate_limited is answered; 0 = 16"`
 }
 
 // Bounds of the configuration.
@@ -64,17 +66,17 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	switch {
 	case c.Registration != RegistrationOpen && c.Registration != RegistrationInvite && c.Registration != RegistrationClosed:
-		return fmt.Errorf("auth: Registration %q is none of open, invite, closed", c.Registration)
+		return fmt.Errorf("auth: registration %q is none of open, invite, closed", c.Registration)
 	case c.MaxTokenTTL < time.Second || c.MaxTokenTTL > maxLife:
-		return fmt.Errorf("auth: MaxTokenTTL %v is not within 1s to %v", c.MaxTokenTTL, maxLife)
+		return fmt.Errorf("auth: max-token-ttl %v is not within 1s to %v", c.MaxTokenTTL, maxLife)
 	case c.TokenTTL < time.Second || c.TokenTTL > c.MaxTokenTTL:
-		return fmt.Errorf("auth: TokenTTL %v is not within 1s to MaxTokenTTL (%v)", c.TokenTTL, c.MaxTokenTTL)
+		return fmt.Errorf("auth: token-ttl %v is not within 1s to max-token-ttl (%v)", c.TokenTTL, c.MaxTokenTTL)
 	case c.RefreshTTL < c.TokenTTL || c.RefreshTTL > maxLife:
-		return fmt.Errorf("auth: RefreshTTL %v is not within TokenTTL (%v) to %v", c.RefreshTTL, c.TokenTTL, maxLife)
+		return fmt.Errorf("auth: refresh-ttl %v is not within token-ttl (%v) to %v", c.RefreshTTL, c.TokenTTL, maxLife)
 	case c.KeyTTL < time.Hour:
-		return fmt.Errorf("auth: KeyTTL %v is less than 1h", c.KeyTTL)
+		return fmt.Errorf("auth: signing-key-ttl %v is less than 1h", c.KeyTTL)
 	case c.Failures < 1 || c.FailureWindow < time.Second:
-		return errors.New("auth: Failures must be at least 1 and FailureWindow at least 1s")
+		return errors.New("auth: login-failures must be at least 1 and login-failure-window at least 1s")
 	}
 	if err := c.Password.validate(); err != nil {
 		return err
@@ -82,10 +84,10 @@ func (c Config) Validate() error {
 	seen := map[string]bool{c.Issuer: true}
 	for i, issuer := range c.Issuers {
 		if err := issuer.Validate(); err != nil {
-			return fmt.Errorf("auth: Issuers[%d]: %w", i, err)
+			return fmt.Errorf("auth: issuers, number %d: %w", i+1, err)
 		}
 		if seen[issuer.Issuer] {
-			return fmt.Errorf("auth: Issuers[%d]: %q is named twice, or is confab's own Issuer", i, issuer.Issuer)
+			return fmt.Errorf("auth: issuers, number %d: %q is named twice, or is confab's own token-issuer", i+1, issuer.Issuer)
 		}
 		seen[issuer.Issuer] = true
 	}
@@ -113,11 +115,11 @@ func (p PasswordConfig) withDefaults() PasswordConfig {
 func (p PasswordConfig) validate() error {
 	switch {
 	case p.MemoryKiB < 8*uint32(p.Lanes) || p.MemoryKiB > maxMemoryKiB:
-		return fmt.Errorf("auth: Password.MemoryKiB %d is not within 8 a lane to %d", p.MemoryKiB, maxMemoryKiB)
+		return fmt.Errorf("auth: password-memory-kib %d is not within 8 a lane to %d", p.MemoryKiB, maxMemoryKiB)
 	case p.Passes > maxPasses || p.Lanes > maxLanes:
-		return fmt.Errorf("auth: Password.Passes and Password.Lanes must be at most %d and %d", maxPasses, maxLanes)
+		return fmt.Errorf("auth: password-passes and password-lanes must be at most %d and %d", maxPasses, maxLanes)
 	case p.Concurrent < 1 || p.Waiting < 0:
-		return errors.New("auth: Password.Concurrent must be at least 1 and Password.Waiting not negative")
+		return errors.New("auth: password-concurrent must be at least 1 and password-waiting not negative")
 	}
 	return nil
 }

@@ -88,9 +88,9 @@ func shownName(c *claims) string {
 func foreignSession(c *claims) string {
 	switch {
 	case c.Session != "":
-		return "x" + digest(c.Issuer, c.Subject, "sid", c.Session)[1:]
+		return outsideSession + digest(c.Issuer, c.Subject, "sid", c.Session)
 	case c.ID != "":
-		return "x" + digest(c.Issuer, c.Subject, "jti", c.ID)[1:]
+		return outsideSession + digest(c.Issuer, c.Subject, "jti", c.ID)
 	}
-	return "x" + digest(c.Issuer, c.Subject, "iat", strconv.FormatInt(c.Issued.UnixMilli(), 10))[1:]
+	return outsideSession + digest(c.Issuer, c.Subject, "iat", strconv.FormatInt(c.Issued.UnixMilli(), 10))
 }

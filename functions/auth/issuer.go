@@ -14,17 +14,17 @@ import (
 )
 
 // Issuer is an outside issuer whose tokens are accepted beside confab's own: an OpenID provider with a key set, or a backend that shares a
-// secret. Exactly one of KeysFile, KeysURL, Secret and SecretFile is set.
+// secret. Exactly one of KeysFile, KeysURL, Secret and SecretFile is set. The names in a configuration file are those of the tags.
 type Issuer struct {
-	Issuer     string   `json:"issuer"`     // iss, compared byte for byte
-	Audience   string   `json:"audience"`   // aud that its tokens must name
-	Algorithms []string `json:"algorithms"` // accepted of it; empty = HS256 with a secret; EdDSA, ES256, ES384, RS256 with keys
+	Issuer     string   `yaml:"issuer" json:"issuer"`         // iss, compared byte for byte
+	Audience   string   `yaml:"audience" json:"audience"`     // aud that its tokens must name
+	Algorithms []string `yaml:"algorithms" json:"algorithms"` // accepted of it; empty = HS256 with a secret; EdDSA, ES256, ES384, RS256 with keys
 
-	KeysFile string `json:"keys_file"` // a JSON Web Key Set, read when the instance starts
-	KeysURL  string `json:"keys_url"`  // a JSON Web Key Set behind https, or http on loopback
+	KeysFile string `yaml:"keys_file" json:"keys_file"` // a JSON Web Key Set, read when the instance starts
+	KeysURL  string `yaml:"keys_url" json:"keys_url"`   // a JSON Web Key Set behind https, or http on loopback
 
-	Secret     Secret `json:"secret"`      // HMAC key of at least 32 bytes
-	SecretFile string `json:"secret_file"` // a file with it; white space at its end does not count
+	Secret     Secret `yaml:"secret" json:"secret"`           // HMAC key of at least 32 bytes
+	SecretFile string `yaml:"secret_file" json:"secret_file"` // a file with it; white space at its end does not count
 }
 
 var (
@@ -36,7 +36,7 @@ var (
 // start when a secret in a file is too short.
 func (i Issuer) Validate() error {
 	if i.Issuer == "" || i.Audience == "" {
-		return errors.New("Issuer and Audience are both needed")
+		return errors.New("issuer and audience are both needed")
 	}
 	sources := 0
 	for _, s := range []string{i.KeysFile, i.KeysURL, string(i.Secret), i.SecretFile} {
@@ -45,7 +45,7 @@ func (i Issuer) Validate() error {
 		}
 	}
 	if sources != 1 {
-		return errors.New("exactly one of KeysFile, KeysURL, Secret and SecretFile is needed")
+		return errors.New("exactly one of keys_file, keys_url, secret and secret_file is needed")
 	}
 	if i.Secret != "" && len(i.Secret) < minSecret {
 		return shortSecret(len(i.Secret))
@@ -87,12 +87,12 @@ func (i Issuer) algorithms() []string {
 func validKeysURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil {
-		return errors.New("KeysURL is not an absolute URL without user and password")
+		return errors.New("keys_url is not an absolute URL without user and password")
 	}
 	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
 		return nil
 	}
-	return errors.New("KeysURL must begin with https://, or with http:// on loopback")
+	return errors.New("keys_url must begin with https://, or with http:// on loopback")
 }
 
 func isLoopback(host string) bool {

@@ -2,10 +2,12 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +19,21 @@ import (
 
 // pollAge is how old the knowledge behind an answer of auth.revoked may be. Edges ask every second.
 const pollAge = 200 * time.Millisecond
+
+// Beginnings of the names of sessions whose tokens may live as long as MaxTokenTTL; those of others live as long as TokenTTL. So the end of
+// an ordinary session is forgotten within minutes, and what edges are told stays short.
+const (
+	longSession    = "long-" // a token that an operator made
+	outsideSession = "x"     // of an outside issuer; the store's own names are hexadecimal
+)
+
+// tokenLife returns how long tokens of a session may live.
+func (s *service) tokenLife(session string) time.Duration {
+	if strings.HasPrefix(session, longSession) || strings.HasPrefix(session, outsideSession) {
+		return s.config.MaxTokenTTL
+	}
+	return s.config.TokenTTL
+}
 
 // revocations is what this instance knows of ended sessions. It is read from the store when it is needed, so that an instance that nobody asks
 // costs nothing, and one that is asked is never behind. polling is held during a read, so that calls that come meanwhile share the next.
@@ -44,9 +61,11 @@ func (s *service) begin(ctx context.Context, user subjects.User, device subjects
 	if err != nil {
 		return wire.Tokens{}, stored(err)
 	}
-	session, refresh, err := s.store.OpenSession(ctx, jetstream.Session{
-		User: user, Device: device, Created: issued, Used: issued, Expires: wire.At(issued.Add(max(ttl, s.config.RefreshTTL))),
-	})
+	session := jetstream.Session{User: user, Device: device, Created: issued, Used: issued, Expires: wire.At(issued.Add(max(ttl, s.config.RefreshTTL)))}
+	if ttl > s.config.TokenTTL {
+		session.ID = longSession + strings.ToLower(rand.Text())
+	}
+	session, refresh, err := s.store.OpenSession(ctx, session)
 	if err != nil {
 		return wire.Tokens{}, stored(fmt.Errorf("open a session: %w", err))
 	}
@@ -163,7 +182,7 @@ func (s *service) end(ctx context.Context, user subjects.User, session string) e
 	if err := s.store.CloseSession(ctx, user, session); err != nil {
 		return fmt.Errorf("close a session: %w", err)
 	}
-	return s.revoke(ctx, wire.Revocation{User: user, Session: session})
+	return s.revoke(ctx, wire.Revocation{User: user, Session: session}, s.tokenLife(session))
 }
 
 // endAll closes every session of a user, those of outside issuers too. The time up to which tokens end is later than the newest one, whatever
@@ -183,13 +202,13 @@ func (s *service) endAll(ctx context.Context, user subjects.User) error {
 		}
 	}
 	before = wire.At(before.Add(time.Millisecond))
-	return s.revoke(ctx, wire.Revocation{User: user, Before: &before})
+	return s.revoke(ctx, wire.Revocation{User: user, Before: &before}, s.config.MaxTokenTTL)
 }
 
-// revoke stores the end of sessions and tells the edges that hold the user. The event may be lost; edges ask auth.revoked as well.
-func (s *service) revoke(ctx context.Context, r wire.Revocation) error {
-	until := s.now().Add(s.config.MaxTokenTTL + leeway)
-	if err := s.revocations.Revoke(ctx, r, until); err != nil {
+// revoke stores the end of sessions, for as long as their tokens may live, and tells the edges that hold the user. The event may be lost; edges
+// ask auth.revoked as well.
+func (s *service) revoke(ctx context.Context, r wire.Revocation, life time.Duration) error {
+	if err := s.revocations.Revoke(ctx, r, s.now().Add(life+2*leeway)); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
 	event, err := json.Marshal(wire.UserEvent{Change: wire.ChangeRevoked, Revocation: &r})
@@ -228,6 +247,10 @@ func (s *service) verify(ctx context.Context, call *functions.Call) (any, error)
 	}
 	identity := wire.Identity{Session: c.Session, ExpiresAt: wire.At(c.Expires.Time), IssuedAt: wire.At(c.Issued.Time)}
 	if issuer.own {
+		// A token from before TokenTTL was lowered could outlive its revocation.
+		if c.Expires.Sub(c.Issued.Time) > s.tokenLife(c.Session)+leeway {
+			return nil, tokenExpired()
+		}
 		identity.User, err = subjects.ParseUser(c.Subject)
 	} else {
 		identity.Session = foreignSession(c)

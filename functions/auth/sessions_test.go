@@ -239,7 +239,9 @@ func TestTokenExpires(t *testing.T) {
 func TestIssue(t *testing.T) {
 	w := newWorld(t)
 	enrolled := w.conversations()
-	w.start(auth.Config{Registration: auth.RegistrationClosed, TokenTTL: time.Minute, MaxTokenTTL: time.Hour})
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	instance := w.startAt(auth.Config{Registration: auth.RegistrationClosed, TokenTTL: time.Minute, MaxTokenTTL: time.Hour}, now)
 	issue := func(in wire.Issue) (wire.Tokens, error) { return call[wire.Issue, wire.Tokens](w, nil, "issue", in) }
 	_, err := issue(wire.Issue{User: "bot"})
 	w.expect("for nobody", wire.NotFound, err)
@@ -247,7 +249,7 @@ func TestIssue(t *testing.T) {
 	if err != nil || time.Until(tokens.ExpiresAt.Time) < 29*time.Minute {
 		t.Fatal(tokens, err)
 	}
-	w.identity(tokens.Token)
+	bot := w.identity(tokens.Token)
 	if profile, err := w.store.User(t.Context(), "bot"); err != nil || profile.Name != "The bot" || !profile.Enrolled || enrolled.Load() != 1 {
 		t.Errorf("%+v, %v", profile, err)
 	}
@@ -255,9 +257,30 @@ func TestIssue(t *testing.T) {
 		_, err := issue(wire.Issue{User: "bot", TTLMS: ttl})
 		w.expect("a life out of bounds", wire.BadData, err)
 	}
-	if tokens, err = issue(wire.Issue{User: "bot"}); err != nil || time.Until(tokens.ExpiresAt.Time) > time.Minute {
-		t.Error(tokens, err)
+	short, err := issue(wire.Issue{User: "bot"})
+	if err != nil || time.Until(short.ExpiresAt.Time) > time.Minute {
+		t.Error(short, err)
 	}
+	// The end of a session is remembered for as long as its tokens may live.
+	w.expect("logout", "", w.logout(w.identity(short.Token), wire.Logout{}))
+	w.expect("logout of the long session", "", w.logout(bot, wire.Logout{}))
+	ahead.Store(int64(20 * time.Minute))
+	_, err = w.verify(tokens.Token)
+	w.expect("a long token after its logout", wire.Unauthenticated, err)
+	_, err = w.verify(short.Token)
+	w.expect("a short token after its logout", wire.TokenExpired, err)
+	instance.Stop(t)
+	ahead.Store(0)
+	other, err := func() (wire.Tokens, error) {
+		defer w.startAt(auth.Config{TokenTTL: time.Hour}, now).Stop(t)
+		return issue(wire.Issue{User: "bot"})
+	}()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start(auth.Config{TokenTTL: time.Minute})
+	_, err = w.verify(other.Token)
+	w.expect("a token from before the life was shortened", wire.TokenExpired, err)
 }
 
 func TestDisabledAccount(t *testing.T) {

@@ -83,6 +83,10 @@ func unauthenticated() *wire.Error {
 	return wire.Errorf(wire.Unauthenticated, "The token is not valid here; sign in again.")
 }
 
+func tokenExpired() *wire.Error {
+	return wire.Errorf(wire.TokenExpired, "The token has expired; refresh it.")
+}
+
 func (v *verifier) check(ctx context.Context, token string) (*claims, *authority, error) {
 	h, unverified, err := split(token)
 	if err != nil {
@@ -118,13 +122,13 @@ func (v *verifier) checkTimes(c *claims, a *authority, expired bool) error {
 	case !c.Expires.After(c.Issued.Time):
 		return refuse("exp is not after iat")
 	case c.Expires.Sub(c.Issued.Time) > v.maxLife+leeway:
-		return refuse("lives longer than MaxTokenTTL")
+		return refuse("lives longer than max-token-ttl")
 	case c.Subject == "" || len(c.Subject) > maxSubject || strings.ContainsRune(c.Subject, 0):
 		return refuse("no usable sub")
 	case a.own && c.Session == "":
 		return refuse("no sid")
 	case expired || !v.now().Before(c.Expires.Time):
-		return wire.Errorf(wire.TokenExpired, "The token has expired; refresh it.")
+		return tokenExpired()
 	}
 	return nil
 }

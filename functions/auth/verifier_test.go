@@ -161,7 +161,7 @@ func TestVerifyAccepts(t *testing.T) {
 	}
 }
 
-// TestVerifyRefuses is the list of what a token may not be. Where a case changes one thing, that thing alone is wrong: the signature is good.
+// TestVerifyRefuses is long because it is the list of what a token may not be. Where a case changes one thing, that thing alone is wrong: the signature is good.
 func TestVerifyRefuses(t *testing.T) {
 	v := newTestVerifier(t)
 	now := v.now.Unix()
