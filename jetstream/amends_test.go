@@ -45,9 +45,13 @@ func denying(t *testing.T, denied ...string) (s *jetstreamtest.Server, well, lam
 func crash(t *testing.T, lame *jetstream.Store, w *writer, d jetstream.Draft) jetstream.Appended {
 	t.Helper()
 	w.reload()
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	tail, err := w.store.Amend(t.Context(), w.conv, w.tail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	done, err := lame.Append(ctx, w.conv, w.tail, d)
+	done, err := lame.Append(ctx, w.conv, tail, d)
 	if err != nil {
 		t.Fatalf("append %s: %v", d.Kind, err)
 	}
@@ -68,7 +72,7 @@ func TestAmendsFoldAsTheLogSays(t *testing.T) {
 	for i := range 400 {
 		d := m.next(random)
 		d.ClientID = fmt.Sprint("c-", i)
-		if amends := d.Target != 0; amends && random.IntN(12) == 0 {
+		if amends := d.Target != 0; amends && random.IntN(24) == 0 {
 			m.add(t, crash(t, lame, w, d).Entry)
 			m.check(t, s, 100)
 			w.tail = jetstream.Tail{} // the next appender is another process

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,8 +20,8 @@ import (
 // codeIDInFlight is JetStream's code for a repeat that overtakes the first one on its way to the replicas: this try was not stored.
 const codeIDInFlight = 10158
 
-// codeWrongLastID is JetStream's code for an expected last id that is not the newest message's.
-const codeWrongLastID = 10070
+// maxRecent is how many entries are searched for a repeat that the server cannot be asked for.
+const maxRecent = 512
 
 // Appended is the outcome of an Append.
 type Appended struct {
@@ -58,13 +59,13 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 		return Appended{}, err
 	}
 	erased, err := s.checkTarget(ctx, r, tail, &d)
-	if errors.Is(err, ErrErased) && id != "" {
-		return s.probe(ctx, c, tail, &d, id)
+	if (errors.Is(err, ErrErased) || errors.Is(err, ErrAmendsFull)) && id != "" {
+		return s.recent(ctx, r, tail, &d, err)
 	}
 	if err != nil {
 		return Appended{}, err
 	}
-	e, next, dropped, err := s.compose(c, tail, &d, erased)
+	entry, next, dropped, err := s.compose(c, tail, &d, erased)
 	if err != nil {
 		return Appended{}, err
 	}
@@ -74,6 +75,7 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 			return Appended{}, err
 		}
 	}
+	e := next.newest
 	header := e.header
 	if id != "" {
 		header = withHeader(header, nats.MsgIdHdr, id)
@@ -91,15 +93,11 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 		next.open.stream = stored.Sequence
 		_ = s.settle(ctx, r, &next) // the entry is stored: whoever appends next settles it, and readers fold the tail themselves
 	}
-	entry, err := e.decode()
-	if err != nil {
-		return Appended{}, err
-	}
 	return Appended{Entry: entry, Payload: e.payload, Tail: next, header: e.header}, nil
 }
 
-// compose derives the entry, the tail that it becomes, and the author who drops out of the posters, from the tail and the draft.
-func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []remnant) (*logEntry, Tail, *poster, error) {
+// compose derives from the tail and the draft the entry, the tail that it becomes, and the author who drops out of the posters.
+func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []remnant) (wire.Entry, Tail, *poster, error) {
 	at := d.At
 	if at.IsZero() {
 		at = wire.At(time.Now())
@@ -119,36 +117,37 @@ func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []r
 	case wire.KindMember, wire.KindPolicy:
 		next.Epoch = next.Seq
 	}
-	payload, err := encode(&wire.Entry{
+	entry := wire.Entry{
 		Conversation: c, Seq: next.Seq, Count: next.Count, Kind: d.Kind, From: d.From, At: at,
 		ClientID: d.ClientID, Target: d.Target, ReplyTo: d.ReplyTo, Body: d.Body,
-	})
-	if err != nil {
-		return nil, Tail{}, nil, err
 	}
-	e := &logEntry{EntryHeader: wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From}, payload: payload}
-	remains, err := encodeRemnants(erased)
-	if err != nil {
-		return nil, Tail{}, nil, err
+	payload, err1 := encode(&entry)
+	remains, err2 := encodeRemnants(erased)
+	next.newest = &logEntry{
+		EntryHeader: wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From},
+		payload:     payload, header: next.header(d, remains),
 	}
-	e.header = nats.Header{subjects.HeaderEntry: {e.String()}}
+	next.Payload = payload
+	var err3 error
+	next.open, err3 = next.newest.amendment(entry)
+	return entry, next, dropped, errors.Join(err1, err2, err3)
+}
+
+// header returns the header of the entry that becomes the tail.
+func (t Tail) header(d *Draft, remains string) nats.Header {
+	about := wire.EntryHeader{Seq: t.Seq, Count: t.Count, Epoch: t.Epoch, Kind: d.Kind, From: d.From}
+	h := nats.Header{subjects.HeaderEntry: {about.String()}}
 	for name, value := range map[string]string{
-		subjects.HeaderBack:    next.backs.String(),
-		subjects.HeaderPosters: next.posters.String(),
-		subjects.HeaderSpent:   next.spent.String(),
+		subjects.HeaderBack:    t.backs.String(),
+		subjects.HeaderPosters: t.posters.String(),
+		subjects.HeaderSpent:   t.spent.String(),
 		subjects.HeaderErased:  remains,
 	} {
 		if value != "" {
-			e.header.Set(name, value)
+			h.Set(name, value)
 		}
 	}
-	// Reading one's own writing back proves here, and not at the next reader, that it can be read.
-	checked, err := e.tail(c)
-	if err != nil {
-		return nil, Tail{}, nil, err
-	}
-	next.Payload, next.newest, next.open = payload, e, checked.open
-	return e, next, dropped, nil
+	return h
 }
 
 // withHeader returns a copy of a header with one more field.
@@ -184,14 +183,7 @@ func (s *Store) first(ctx context.Context, c subjects.Conversation, tail Tail, d
 	if err != nil {
 		return Appended{}, err
 	}
-	entry, err := e.decode()
-	if err != nil {
-		return Appended{}, err
-	}
-	if entry.ReplyTo != d.ReplyTo || entry.Target != d.Target || !sameJSON(entry.Body, d.Body) {
-		return Appended{}, ErrIDConflict
-	}
-	return Appended{Entry: entry, Payload: e.payload, Tail: tail, Duplicate: true, header: ownHeader(e.header)}, nil
+	return repeat(e, wire.Entry{}, tail, d)
 }
 
 // firstErased is first for an entry that a recall has erased; its body can no longer be compared. The tail that the repeat was
@@ -224,21 +216,57 @@ func (id spentID) entry(c subjects.Conversation, d *Draft) wire.Entry {
 	}
 }
 
-// probe looks for the first entry of a draft whose target was recalled meanwhile, and returns ErrErased where there is none. It stores nothing:
-// the message that it sends expects a last id that no message has, which the server compares after it has looked for repeats.
-func (s *Store) probe(ctx context.Context, c subjects.Conversation, tail Tail, d *Draft, id string) (Appended, error) {
-	header := nats.Header{}
-	header.Set(nats.MsgIdHdr, id)
-	header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
-	header.Set(nats.ExpectedLastMsgIdHdr, "none")
-	stored, err := s.publish(ctx, subjects.Message(c), header, nil)
-	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeWrongLastID {
-		return Appended{}, ErrErased
+// recent looks for the first entry of a draft whose target cannot be changed any more, so that the server cannot be asked by trying, and
+// returns why it cannot where there is none. It reads back as far as repeats are recognised, and maxRecent entries at most.
+//
+// Asking the server without storing, with an expectation that never holds, is no way: on 2.15.2 with three replicas an expected last id
+// that does not hold leaves the subject blocked for good.
+func (s *Store) recent(ctx context.Context, r *reader, tail Tail, d *Draft, verdict error) (Appended, error) {
+	oldest := tail.At.Add(-s.Dedupe() - spentSlack)
+	from := back(tail.Seq, maxRecent) + 1
+	for n := tail.node(); ; {
+		places := n.places(from, n.last())
+		if err := r.load(ctx, places); err != nil {
+			return Appended{}, err
+		}
+		for _, p := range slices.Backward(places) {
+			entry, there, err := r.folded(p)
+			switch {
+			case err != nil:
+				return Appended{}, err
+			case there && entry.At.Before(oldest):
+				return Appended{}, verdict
+			case there && entry.From == d.From && entry.Kind == d.Kind && entry.ClientID == d.ClientID:
+				return repeat(r.entries[p.stream], entry, tail, d)
+			}
+		}
+		if n.page <= pageOf(from) {
+			return Appended{}, verdict
+		}
+		next, err := r.step(ctx, n, 0)
+		if errors.Is(err, ErrErased) { // retention took the rest
+			return Appended{}, verdict
+		}
+		if err != nil {
+			return Appended{}, err
+		}
+		n = next
 	}
+}
+
+// repeat returns the outcome of a repeat whose first entry is known, as stored and as it now reads.
+func repeat(stored *logEntry, entry wire.Entry, tail Tail, d *Draft) (Appended, error) {
+	if stored == nil {
+		return Appended{Entry: entry, Tail: tail, Duplicate: true}, nil // erased, and no longer to be compared
+	}
+	entry, err := stored.decode()
 	if err != nil {
-		return Appended{}, appendError(err)
+		return Appended{}, err
 	}
-	return s.first(ctx, c, tail, d, stored.Sequence)
+	if entry.ReplyTo != d.ReplyTo || entry.Target != d.Target || !sameJSON(entry.Body, d.Body) {
+		return Appended{}, ErrIDConflict
+	}
+	return Appended{Entry: entry, Payload: stored.payload, Tail: tail, Duplicate: true, header: ownHeader(stored.header)}, nil
 }
 
 // Announce says an entry on the conversation's live subject again, with its headers and payload. The server does so only for what it stores

@@ -20,6 +20,8 @@ func TestBackPointersLeadEverywhere(t *testing.T) {
 		stream  uint64
 		streams = []uint64{0} // by seq
 		ends    = map[uint64]backs{}
+		written int
+		longest int
 	)
 	for seq := wire.Seq(1); seq <= pages*pageSize; seq++ {
 		b = b.follow(seq-1, stream)
@@ -28,6 +30,8 @@ func TestBackPointersLeadEverywhere(t *testing.T) {
 		if seq == lastOf(pageOf(seq)) {
 			ends[pageOf(seq)] = b
 		}
+		written += len(b.String())
+		longest = max(longest, len(b.String()))
 		if seq%7 == 0 {
 			checkBacks(t, seq, b, streams)
 		}
@@ -50,7 +54,7 @@ func TestBackPointersLeadEverywhere(t *testing.T) {
 	if limit := (fanout - 1) * levels(pages); most > limit {
 		t.Errorf("%d steps to some page of %d, want at most %d", most, pages, limit)
 	}
-	t.Logf("at most %d steps over %d pages", most, pages)
+	t.Logf("at most %d steps over %d pages; back pointers take %d bytes on average, at most %d", most, pages, written/int(pages*pageSize), longest)
 }
 
 func checkBacks(t *testing.T, seq wire.Seq, b backs, streams []uint64) {

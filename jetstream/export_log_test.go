@@ -2,7 +2,12 @@ package jetstream
 
 import (
 	"context"
+	"slices"
+	"strconv"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -30,4 +35,32 @@ func (t Tail) HeaderBytes() map[string]int {
 		sizes[name] = len(name) + len(": ") + len(values[0]) + len("\r\n")
 	}
 	return sizes
+}
+
+// AppendAll is Append for many messages at once, in a partition where nobody else writes: their stream sequences are known beforehand, and the
+// server's comparison with the tail proves it.
+func (s *Store) AppendAll(ctx context.Context, c subjects.Conversation, tail Tail, drafts []Draft) (Tail, error) {
+	tails, err := s.Tails(ctx)
+	if err != nil {
+		return tail, err
+	}
+	stream := tails[c.Partition()]
+	for window := range slices.Chunk(drafts, maxPipelined) {
+		messages := make([]*nats.Msg, 0, len(window))
+		for _, d := range window {
+			_, next, _, err := s.compose(c, tail, &d, nil)
+			if err != nil {
+				return tail, err
+			}
+			header := withHeader(next.newest.header, nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
+			messages = append(messages, &nats.Msg{Subject: subjects.Message(c), Header: header, Data: next.Payload})
+			stream++
+			next.stream = stream
+			tail = next
+		}
+		if err := s.publishAll(ctx, messages); err != nil {
+			return tail, err
+		}
+	}
+	return tail, nil
 }

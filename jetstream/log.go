@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -123,6 +124,19 @@ func (e *logEntry) decode() (wire.Entry, error) {
 	return entry, nil
 }
 
+// at returns when the entry was appended, without decoding the rest where it can: before the field stand only ids and numbers, in which its
+// name cannot occur.
+func (e *logEntry) at() (wire.Time, error) {
+	const name, length = `,"at":"`, len("2026-11-20T15:04:05.123Z")
+	if i := bytes.Index(e.payload, []byte(name)); i > 0 && len(e.payload) > i+len(name)+length {
+		if at, err := time.Parse(time.RFC3339Nano, string(e.payload[i+len(name):][:length])); err == nil {
+			return wire.At(at), nil
+		}
+	}
+	entry, err := e.decode()
+	return entry.At, err
+}
+
 func (e *logEntry) backs() (backs, error) {
 	b, err := parseBacks(e.header.Get(subjects.HeaderBack), e.Seq)
 	if err != nil {
@@ -133,13 +147,17 @@ func (e *logEntry) backs() (backs, error) {
 
 func (e *logEntry) tail(c subjects.Conversation) (Tail, error) {
 	t := Tail{Seq: e.Seq, Count: e.Count, Epoch: e.Epoch, Payload: e.payload, stream: e.stream, newest: e}
-	entry, err1 := e.decode()
-	t.At = entry.At
-	var err2, err3, err4, err5 error
+	var err1, err2, err3, err4, err5 error
+	t.At, err1 = e.at()
 	t.backs, err2 = e.backs()
 	t.posters, err3 = parsePosters(e.header.Get(subjects.HeaderPosters))
 	t.spent, err4 = parseSpent(e.header.Get(subjects.HeaderSpent))
-	t.open, err5 = e.amendment(entry)
+	if amends(e.Kind) {
+		var entry wire.Entry
+		if entry, err5 = e.decode(); err5 == nil {
+			t.open, err5 = e.amendment(entry)
+		}
+	}
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return Tail{}, fmt.Errorf("read entry %d of %s: %w", e.Seq, c, err)
 	}

@@ -20,10 +20,14 @@ var fixedStart = wire.At(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC))
 func long(t testing.TB, s *jetstream.Store, c subjects.Conversation, n int) *writer {
 	t.Helper()
 	w := newWriter(t, s, c)
-	for i := range n {
-		d := message("ada", fmt.Sprint("message ", i+1))
-		d.At = second(i + 1)
-		w.append(d)
+	drafts := make([]jetstream.Draft, n)
+	for i := range drafts {
+		drafts[i] = message("ada", fmt.Sprint("message ", i+1))
+		drafts[i].At = second(i + 1)
+	}
+	var err error
+	if w.tail, err = s.AppendAll(t.Context(), c, w.tail, drafts); err != nil {
+		t.Fatal(err)
 	}
 	return w
 }

@@ -67,8 +67,8 @@ func (r *reader) nodeAt(ctx context.Context, p place) (node, error) {
 		if err != nil {
 			return node{}, err
 		}
-		entry, err := e.decode()
-		return newNode(p.seq, p.stream, b, entry.At), err
+		at, err := e.at()
+		return newNode(p.seq, p.stream, b, at), err
 	}
 	record, err := r.record(ctx, pageOf(p.seq))
 	if err != nil {
