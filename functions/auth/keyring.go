@@ -37,18 +37,19 @@ func keyID(n int) string { return "k" + strconv.Itoa(n) }
 // successor returns the key that is to be made at a time: the first one, or the next once the newest is keyTTL old. Created is when it begins to
 // sign, until the next one does; it verifies until the last token that it signed has expired.
 func successor(keys []jetstream.SigningKey, now time.Time, keyTTL time.Duration) (jetstream.SigningKey, bool) {
-	from, n := now, 0
-	if len(keys) > 0 {
-		newest := keys[len(keys)-1]
-		if now.Sub(newest.Created.Time) < keyTTL {
-			return jetstream.SigningKey{}, false
-		}
+	from, last := now, 0
+	for _, key := range keys {
+		// The newest by time may not be the last by number where clocks differ; a number that is taken would be refused for ever.
+		n, _ := strconv.Atoi(strings.TrimPrefix(key.ID, "k"))
+		last = max(last, n)
 		from = now.Add(keyLead)
-		n, _ = strconv.Atoi(strings.TrimPrefix(newest.ID, "k"))
+	}
+	if len(keys) > 0 && now.Sub(keys[len(keys)-1].Created.Time) < keyTTL {
+		return jetstream.SigningKey{}, false
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed)
-	return jetstream.SigningKey{ID: keyID(n + 1), Algorithm: algorithm, Private: seed, Created: wire.At(from)}, true
+	return jetstream.SigningKey{ID: keyID(last + 1), Algorithm: algorithm, Private: seed, Created: wire.At(from)}, true
 }
 
 // outlived returns how many of the oldest keys have no token left that has not expired.

@@ -28,6 +28,9 @@ func TestKeysSucceedEachOther(t *testing.T) {
 	if _, due := successor(keys, now, keyTTL); due {
 		t.Error("a successor that waits for its time is replaced")
 	}
+	if third, due := successor([]jetstream.SigningKey{second, first}, now.Add(2*keyTTL), keyTTL); !due || third.ID != "k3" {
+		t.Errorf("with clocks that differ: %+v", third)
+	}
 	if n := outlived(keys, now.Add(keyLead+maxLife), maxLife); n != 0 {
 		t.Error("a key is dropped while its tokens live")
 	}
