@@ -25,14 +25,14 @@ func newOperator() operator {
 	return operator{NATS: process.NATSConfig{URL: "nats://127.0.0.1:4222"}, Wait: 10 * time.Second}
 }
 
-// client is an operator's connection while one command runs.
-type client struct {
+// remote is an operator's connection while one command runs.
+type remote struct {
 	caller *functions.Caller
 	ctx    context.Context
 	close  func()
 }
 
-func (o operator) open(ctx context.Context) (*client, error) {
+func (o operator) open(ctx context.Context) (*remote, error) {
 	log := slog.New(slog.DiscardHandler)
 	nc, _, err := o.NATS.Connect("confab-cli", log)
 	if err != nil {
@@ -44,7 +44,7 @@ func (o operator) open(ctx context.Context) (*client, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Wait)
-	return &client{caller, ctx, func() { cancel(); caller.Close(); nc.Close() }}, nil
+	return &remote{caller, ctx, func() { cancel(); caller.Close(); nc.Close() }}, nil
 }
 
 // token prints a token for a user, without a password.

@@ -42,7 +42,7 @@ func badFrames(t *testing.T, target Target) {
 	}
 	answered(`{"id":71,"call":"ping","call":"ping"}`, "71", wire.BadFrame)
 	answered(`{"id":72,"call":"ping"} {}`, "72", wire.BadFrame)
-	answered(`{"id":73,"call":"ping","data":`+strings.Repeat("[", 20)+strings.Repeat("]", 20)+`}`, "", wire.BadFrame)
+	answered(`{"id":73,"call":"ping","data":`+strings.Repeat("[", 20)+strings.Repeat("]", 20)+`}`, "73", wire.BadFrame)
 	answered(`not json`, "", wire.BadFrame)
 	answered(`{"id":"\ud800","call":"ping"}`, "", wire.BadFrame)
 	answered(`{"id":76,"call":"no.such"}`, "76", wire.UnknownCall)

@@ -54,7 +54,9 @@ func Options(name string, log *slog.Logger) []nats.Option {
 		nats.MaxPingsOutstanding(2),
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.Warn("disconnected from nats", KeyErr, err)
+			if err != nil { // nil: the program closed the connection itself
+				log.Warn("disconnected from nats", KeyErr, err)
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to nats", "server", nc.ConnectedServerName()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
