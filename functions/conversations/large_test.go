@@ -56,7 +56,9 @@ func TestAGroupOfTenThousand(t *testing.T) {
 			t.Errorf("the pages hold %d members", count)
 		}
 	})
-	timed("add", func() { w.change("", "ada", conversations.MethodAdd, wire.MemberUpdate{Conversation: team, User: "new"}) })
+	timed("add", func() {
+		w.change("", "ada", conversations.MethodAdd, wire.MemberUpdate{Conversation: team, User: "new"})
+	})
 	timed("remove", func() {
 		w.change("", "ada", conversations.MethodRemove, wire.MemberUpdate{Conversation: team, User: "u09000"})
 		w.post(wire.NotFound, "u09000", team)

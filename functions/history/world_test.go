@@ -1,0 +1,135 @@
+package history_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/functionstest"
+	"github.com/confab-im/confab/functions/history"
+	"github.com/confab-im/confab/functions/send"
+	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a store with the functions that fill and read conversations on it.
+type world struct {
+	t      testing.TB
+	nc     *nats.Conn
+	store  *jetstream.Store
+	caller *functions.Caller
+}
+
+// newWorld runs the functions, and registers users.
+func newWorld(t testing.TB, users ...subjects.User) *world {
+	t.Helper()
+	server := jetstreamtest.Start(t)
+	w := &world{t: t, nc: server.Connect(t)}
+	w.store = server.StoreOn(t, w.nc)
+	w.caller = functionstest.Caller(t, w.nc)
+	for _, f := range []functions.Function{
+		send.Function(send.Config{}), history.Function(history.Config{}), conversations.Function(conversations.Config{}),
+	} {
+		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller}, f)
+	}
+	for _, u := range users {
+		if _, err := w.store.CreateUser(t.Context(), jetstream.User{User: u, Created: wire.At(time.Now())}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// invoke calls a method as a user.
+func invoke[Out, In any](w *world, user subjects.User, f subjects.Function, m subjects.Method, in In) (Out, error) {
+	return functions.Invoke[In, Out](w.t.Context(), w.caller, functionstest.As(user), f, m, in)
+}
+
+// ask is invoke where an error fails the test.
+func ask[Out, In any](w *world, user subjects.User, f subjects.Function, m subjects.Method, in In) Out {
+	w.t.Helper()
+	out, err := invoke[Out](w, user, f, m, in)
+	if err != nil {
+		w.t.Fatalf("%s.%s by %s of %+v: %v", f, m, user, in, err)
+	}
+	return out
+}
+
+func (w *world) post(user subjects.User, c subjects.Conversation, format string, args ...any) wire.Posted {
+	w.t.Helper()
+	return ask[wire.Posted](w, user, "send", send.MethodPost, wire.Post{Conversation: c, ClientID: id(), Body: text(format, args...)})
+}
+
+func (w *world) group(id string, owner subjects.User, members ...subjects.User) subjects.Conversation {
+	w.t.Helper()
+	made := ask[wire.ConversationInfo](w, owner, "conversations", conversations.MethodCreate, wire.Create{Kind: subjects.KindGroup, ID: id, Title: "Title of " + id, Members: members})
+	return made.Conversation
+}
+
+// member adds or removes a user.
+func (w *world) member(m subjects.Method, c subjects.Conversation, u subjects.User) wire.Seq {
+	w.t.Helper()
+	return ask[wire.Changed](w, "ada", "conversations", m, wire.MemberUpdate{Conversation: c, User: u}).Seq
+}
+
+func (w *world) page(user subjects.User, q wire.PageQuery) wire.Page {
+	w.t.Helper()
+	return ask[wire.Page](w, user, history.Name, history.MethodPage, q)
+}
+
+func (w *world) heads(user subjects.User) []wire.ConversationHead {
+	w.t.Helper()
+	return ask[wire.Heads](w, user, history.Name, history.MethodHeads, wire.HeadsQuery{}).Conversations
+}
+
+func (w *world) head(user subjects.User, c subjects.Conversation) wire.ConversationHead {
+	w.t.Helper()
+	for _, h := range w.heads(user) {
+		if h.Conversation == c {
+			return h
+		}
+	}
+	w.t.Fatalf("%s does not see %s", user, c)
+	return wire.ConversationHead{}
+}
+
+func id() string { return uuid.Must(uuid.NewV7()).String() }
+
+func text(format string, args ...any) json.RawMessage {
+	body, err := json.Marshal(map[string]string{"text": fmt.Sprintf(format, args...)})
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+func decode(t testing.TB, raw json.RawMessage) wire.Entry {
+	t.Helper()
+	var e wire.Entry
+	if err := json.Unmarshal(raw, &e); err != nil {
+		t.Fatalf("entry %s: %v", raw, err)
+	}
+	return e
+}
+
+func seqs(t testing.TB, p wire.Page) []wire.Seq {
+	t.Helper()
+	all := []wire.Seq{}
+	for _, raw := range p.Entries {
+		all = append(all, decode(t, raw).Seq)
+	}
+	return all
+}
+
+func at(seq wire.Seq) *wire.Seq { return &seq }
