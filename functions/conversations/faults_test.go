@@ -2,7 +2,10 @@ package conversations_test
 
 import (
 	"context"
+	"maps"
 	"reflect"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,12 +24,13 @@ type lossy struct {
 	store  *jetstream.Store
 	before bool
 	after  bool
+	hold   func(*wire.Append) // runs before an append
 }
 
 func (l *lossy) function() functions.Function {
 	return functions.Function{
 		Name: "send", Description: "Loses answers",
-		Methods: []functions.Method{{Name: "append", Request: wire.Append{}, Response: wire.Posted{}}},
+		Methods: []functions.Method{{Name: "append", Response: wire.Posted{}}},
 		New: func(context.Context, functions.Env) (functions.Handlers, error) {
 			return functions.Handlers{"append": functions.Handle(l.append)}, nil
 		},
@@ -35,6 +39,9 @@ func (l *lossy) function() functions.Function {
 
 func (l *lossy) append(ctx context.Context, _ *functions.Call, in *wire.Append) (wire.Posted, error) {
 	lost := wire.Errorf(wire.Timeout, "The answer is lost.")
+	if l.hold != nil {
+		l.hold(in)
+	}
 	if l.before {
 		return wire.Posted{}, lost
 	}
@@ -120,6 +127,53 @@ func TestChangesCutInTwo(t *testing.T) {
 	w.t = t
 	if got := w.about("ada", team); got.Title != title {
 		t.Errorf("the title is %q", got.Title)
+	}
+}
+
+// TestALateEndingDoesNotReachTheLog holds up the entry of a removal until another instance has finished that removal and let the user in again.
+func TestALateEndingDoesNotReachTheLog(t *testing.T) {
+	w, l := newLossyWorld(t, "ada", "mod", "bob")
+	w.run(conversations.Function(conversations.Config{}))
+	team := w.group("ada", "mod")
+	w.change("", "ada", conversations.MethodRole, wire.MemberUpdate{Conversation: team, User: "mod", Role: wire.RoleModerator})
+	bob := wire.MemberUpdate{Conversation: team, User: "bob"}
+	w.change("", "ada", conversations.MethodAdd, bob)
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	l.hold = func(in *wire.Append) {
+		if in.From == "ada" {
+			once.Do(func() {
+				close(held)
+				<-release
+			})
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(func() { w.change("", "ada", conversations.MethodRemove, bob) })
+	<-held
+	const adds = 8 // those that come to the instance of the removal wait behind it
+	added := make(chan struct{}, adds)
+	for range adds {
+		all.Go(func() {
+			w.change("", "mod", conversations.MethodAdd, bob)
+			added <- struct{}{}
+		})
+	}
+	<-added
+	close(release)
+	all.Wait()
+	in := false
+	entries := w.memberEntries(team, "bob")
+	for _, seq := range slices.Sorted(maps.Keys(entries)) {
+		change := entries[seq].Change
+		if change.Begins() == in || change.Ends() != in {
+			t.Errorf("the log says of bob: %+v", entries)
+			break
+		}
+		in = !in
+	}
+	if m, err := w.store.Member(t.Context(), team, "bob"); in != (err == nil) {
+		t.Errorf("in the log bob is in: %v; the record is %+v, %v", in, m, err)
 	}
 }
 
