@@ -222,6 +222,9 @@ func (c *client) next() wire.ServerFrame {
 				c.t.Fatalf("closed with %d instead of an event", c.code)
 			}
 		case <-deadline:
+			for _, f := range c.frames {
+				c.t.Logf("had %s %s", f.Event, f.Data)
+			}
 			c.t.Fatal("no event comes")
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// listenControl answers the requests of operators until ctx ends. drain begins the end of the edge.
-func (e *Edge) listenControl(ctx context.Context, drain func()) error {
+// listenControl answers the requests of operators until the edge ends. drain begins the end of the edge.
+func (e *Edge) listenControl(drain func()) error {
 	requests := make(chan *nats.Msg, 16) // beyond it requests are dropped, and whoever asked asks again
 	var subs []*nats.Subscription
 	for _, verb := range []subjects.EdgeVerb{subjects.EdgeDrain, subjects.EdgeKick, subjects.EdgeStats} {
@@ -21,7 +21,7 @@ func (e *Edge) listenControl(ctx context.Context, drain func()) error {
 		}
 		subs = append(subs, sub)
 	}
-	e.start(func() {
+	e.start(func(ctx context.Context) {
 		for {
 			select {
 			case <-ctx.Done():

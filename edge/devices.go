@@ -111,14 +111,14 @@ func (p *presence) renewLease() {
 
 // renew writes everything again after records may have been lost (the bucket is in memory), and reads those of others once they have
 // had the time to do the same.
-func (p *presence) renew(ctx context.Context) {
+func (p *presence) renew() {
 	p.renewLease()
 	for _, u := range p.edge.users.all() {
 		for _, s := range u.list() {
 			p.write(s.session.Load(), nil)
 		}
 	}
-	p.edge.start(func() {
+	p.edge.start(func(ctx context.Context) {
 		if sleep(ctx, beatEvery) {
 			p.reread(ctx)
 		}

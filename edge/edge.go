@@ -48,7 +48,8 @@ type Edge struct {
 	loads   chan struct{} // memberships being read again
 
 	mu         sync.Mutex
-	ended      bool // nothing may be started any more
+	ended      bool                        // nothing may be started any more
+	run        func(func(context.Context)) // runs something in the background with the context of Run's work; set once by Run
 	background sync.WaitGroup
 }
 
@@ -139,10 +140,11 @@ func (e *Edge) Run(ctx context.Context) error {
 	e.born = time.Now()
 	// What serves sockets outlives ctx, until the drain is over.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.run = func(f func(context.Context)) { e.background.Go(func() { f(work) }) }
 	defer e.end(stop)
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
-	if err := e.listenControl(work, drain); err != nil {
+	if err := e.listenControl(drain); err != nil {
 		return fmt.Errorf("subscribe to requests: %w", err)
 	}
 	unsubscribe, err := e.subscribe()
@@ -150,7 +152,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to what is direct: %w", err)
 	}
-	e.startAll(work)
+	e.startAll()
 	server := e.server(func(s *socket) { e.serve(work, s) })
 	server.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	failed := make(chan error, 1)
@@ -185,38 +187,36 @@ func (e *Edge) end(stop context.CancelFunc) {
 	e.background.Wait()
 }
 
-// start runs f in the background, unless the edge has ended; it reports whether it does.
-func (e *Edge) start(f func()) bool {
+// start runs f in the background, unless the edge has ended; it reports whether it does. The context of f ends when the drain is over: what
+// f does outlives the call that was the reason for it.
+func (e *Edge) start(f func(context.Context)) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ended {
 		return false
 	}
-	e.background.Go(f)
+	e.run(f)
 	return true
 }
 
-// startAll starts the edge's own goroutines, which end with ctx.
-func (e *Edge) startAll(ctx context.Context) {
+// startAll starts the edge's own goroutines.
+func (e *Edge) startAll() {
 	out := newFanOut(e, runtime.GOMAXPROCS(0))
 	for _, lane := range out.lanes {
-		e.start(func() { out.work(ctx, lane) })
+		e.start(func(ctx context.Context) { out.work(ctx, lane) })
 	}
 	doubt := func(f *feed) func() { return func() { e.unsure(f.name + " overflow") } }
-	e.start(func() {
+	e.start(func(ctx context.Context) {
 		e.feeds.live.drain(ctx, func(m *nats.Msg) { out.route(ctx, m) }, doubt(&e.feeds.live))
 	})
-	e.start(func() {
-		e.feeds.users.drain(ctx, func(m *nats.Msg) { e.onUserEvent(ctx, m) }, doubt(&e.feeds.users))
+	e.start(func(ctx context.Context) {
+		e.feeds.users.drain(ctx, e.onUserEvent, doubt(&e.feeds.users))
 	})
-	e.start(func() { e.feeds.signals.drain(ctx, e.onSignal, func() {}) }) // what is lost of signals stays lost
-	e.start(func() { e.feeds.presence.drain(ctx, e.presence.handle, doubt(&e.feeds.presence)) })
-	e.start(func() { e.watchHeads(ctx) })
-	e.start(func() { e.watchConnection(ctx) })
-	e.start(func() { e.pollRevocations(ctx) })
-	e.start(func() { e.pulse(ctx) })
-	e.start(func() { e.presence.beat(ctx) })
-	e.start(func() { e.presence.keep(ctx) })
+	e.start(func(ctx context.Context) { e.feeds.signals.drain(ctx, e.onSignal, func() {}) }) // what is lost of signals stays lost
+	e.start(func(ctx context.Context) { e.feeds.presence.drain(ctx, e.presence.handle, doubt(&e.feeds.presence)) })
+	for _, f := range []func(context.Context){e.watchHeads, e.watchConnection, e.pollRevocations, e.pulse, e.presence.beat, e.presence.keep} {
+		e.start(f)
+	}
 }
 
 // subscribe subscribes to what is followed whoever is here.

@@ -76,13 +76,13 @@ func (f *fanOut) work(ctx context.Context, lane chan liveEntry) {
 		case <-ctx.Done():
 			return
 		case live := <-lane:
-			f.edge.receive(ctx, live)
+			f.edge.receive(live)
 		}
 	}
 }
 
 // receive delivers a live entry if it is the next one, keeps it if it lies beyond a hole, and drops it if it was delivered before.
-func (e *Edge) receive(ctx context.Context, live liveEntry) {
+func (e *Edge) receive(live liveEntry) {
 	c := e.conversations.find(live.conversation)
 	if live.conversation.Kind() == subjects.KindDirect {
 		c = e.direct(live.conversation)
@@ -106,7 +106,7 @@ func (e *Edge) receive(ctx context.Context, live liveEntry) {
 		e.conversations.tidy(c)
 	}
 	if fill {
-		e.startFill(ctx, c)
+		e.startFill(c)
 	}
 }
 

@@ -50,7 +50,7 @@ func (f *feed) drain(ctx context.Context, handle func(*nats.Msg), overflow func(
 }
 
 // onUserEvent applies what functions tell of a user with sockets here.
-func (e *Edge) onUserEvent(ctx context.Context, msg *nats.Msg) {
+func (e *Edge) onUserEvent(msg *nats.Msg) {
 	var event wire.UserEvent
 	name, err := subjects.ParseUserEvents(msg.Subject)
 	if err == nil {
@@ -78,7 +78,7 @@ func (e *Edge) onUserEvent(ctx context.Context, msg *nats.Msg) {
 			return
 		}
 		u.event(wire.EventConversation, wire.ConversationChange{Conversation: event.Conversation, Change: event.Change})
-		e.membershipEvent(ctx, u, event)
+		e.membershipEvent(u, event)
 	}
 }
 

@@ -40,9 +40,9 @@ func (e *Edge) watchHeads(ctx context.Context) {
 			e.log.Info("everything is checked anew", "reason", reason)
 			tails = e.compare(ctx, nil)
 			for _, u := range e.users.all() {
-				e.reload(ctx, u, reason)
+				e.reload(u, reason)
 			}
-			e.presence.renew(ctx)
+			e.presence.renew()
 		}
 	}
 }
@@ -92,7 +92,7 @@ func (e *Edge) checkHeads(ctx context.Context, list []*conversation) bool {
 			fill := !c.dead && c.wantLocked()
 			c.mu.Unlock()
 			if fill {
-				e.startFill(ctx, c)
+				e.startFill(c)
 			}
 		}
 	}

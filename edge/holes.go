@@ -22,8 +22,8 @@ const (
 )
 
 // startFill fills the hole of a conversation beside everything else. wantLocked has said so, and holds the conversation for it.
-func (e *Edge) startFill(ctx context.Context, c *conversation) {
-	e.start(func() {
+func (e *Edge) startFill(c *conversation) {
+	e.start(func(ctx context.Context) {
 		defer e.conversations.release(c)
 		select {
 		case e.filling <- struct{}{}:
@@ -50,7 +50,7 @@ func (e *Edge) fill(ctx context.Context, c *conversation) {
 		}
 		c.mu.Unlock()
 		if target-after > maxHole {
-			e.skip(ctx, c, target)
+			e.skip(c, target)
 			continue
 		}
 		if e.fillOnce(ctx, c, after) {
@@ -107,7 +107,7 @@ func (e *Edge) fillOnce(ctx context.Context, c *conversation, after wire.Seq) bo
 
 // skip gives up a hole that is too large to be worth fetching: the members are told the head and fetch what they want. Changes of
 // membership lie in the hole, so the local members are read anew before they get anything more.
-func (e *Edge) skip(ctx context.Context, c *conversation, target wire.Seq) {
+func (e *Edge) skip(c *conversation, target wire.Seq) {
 	e.log.Info("hole skipped", "conv", string(c.id), "seq", uint64(target))
 	c.mu.Lock()
 	c.last = max(c.last, target)
@@ -120,7 +120,6 @@ func (e *Edge) skip(ctx context.Context, c *conversation, target wire.Seq) {
 	for _, u := range members {
 		c.partLocked(u)
 		u.mu.Lock()
-		u.added[c.id] = struct{}{}
 		if u.changed != nil {
 			u.changed[c.id] = struct{}{} // what is being read now is too old
 		}
@@ -128,7 +127,7 @@ func (e *Edge) skip(ctx context.Context, c *conversation, target wire.Seq) {
 	}
 	c.mu.Unlock()
 	for _, u := range members {
-		e.reload(ctx, u, "")
+		e.reload(u, "")
 	}
 }
 

@@ -45,25 +45,22 @@ func (e *Edge) ensureLoaded(ctx context.Context, u *user) error {
 func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
-	l := loader{edge: e, user: u, held: map[subjects.Conversation]*conversation{}, placed: map[subjects.Conversation]bool{}}
+	l := loader{edge: e, user: u, late: u.loaded, held: map[subjects.Conversation]*conversation{}, placed: map[subjects.Conversation]bool{}}
 	u.mu.Lock()
 	u.changed = map[subjects.Conversation]struct{}{}
-	l.added, u.added = u.added, map[subjects.Conversation]struct{}{}
 	u.mu.Unlock()
 	defer l.end()
 	for try := 1; ; try++ {
 		mine, err := functions.Invoke[wire.UserQuery, wire.Memberships](ctx, e.caller, nil, funcConversations, "mine", wire.UserQuery{User: u.name})
 		if err != nil {
-			l.giveBack()
 			return err
 		}
 		unplaced, err := l.hold(mine.Memberships)
 		if err != nil {
-			l.giveBack()
 			return errNoNATS
 		}
 		if len(unplaced) == 0 || try == 3 || !l.place(ctx, unplaced) {
-			l.apply(ctx, mine.Memberships, announce)
+			l.apply(mine.Memberships, announce)
 			return nil
 		}
 	}
@@ -73,7 +70,7 @@ func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
 type loader struct {
 	edge   *Edge
 	user   *user
-	added  map[subjects.Conversation]struct{} // what events have named as new
+	late   bool // the user's clients have been connected for a while: they are told what is new
 	held   map[subjects.Conversation]*conversation
 	placed map[subjects.Conversation]bool // by this load
 }
@@ -85,15 +82,6 @@ func (l *loader) end() {
 	l.user.mu.Unlock()
 	for _, c := range l.held {
 		l.edge.conversations.release(c)
-	}
-}
-
-// giveBack leaves what was not done to the next load.
-func (l *loader) giveBack() {
-	l.user.mu.Lock()
-	defer l.user.mu.Unlock()
-	for id := range l.added {
-		l.user.added[id] = struct{}{}
 	}
 }
 
@@ -146,7 +134,7 @@ func (l *loader) place(ctx context.Context, unplaced []wire.Membership) bool {
 func (l *loader) placeAt(m wire.Membership, head wire.Seq) {
 	c := l.held[m.Conversation]
 	last := head
-	if _, added := l.added[m.Conversation]; added && m.From > 0 {
+	if l.late && m.From > 0 {
 		last = min(head, max(m.From-1, head-min(head, replay)))
 	}
 	c.mu.Lock()
@@ -158,13 +146,13 @@ func (l *loader) placeAt(m wire.Membership, head wire.Seq) {
 }
 
 // apply makes the memberships what was read, except where entries have changed them since.
-func (l *loader) apply(ctx context.Context, mine []wire.Membership, announce bool) {
+func (l *loader) apply(mine []wire.Membership, announce bool) {
 	u := l.user
 	listed := make(map[subjects.Conversation]bool, len(mine))
 	for _, m := range mine {
 		listed[m.Conversation] = true
 		if c := l.held[m.Conversation]; c != nil {
-			l.join(ctx, c, m, announce)
+			l.join(c, m, announce)
 		}
 	}
 	for _, c := range u.conversations() {
@@ -178,25 +166,24 @@ func (l *loader) apply(ctx context.Context, mine []wire.Membership, announce boo
 	}
 }
 
-func (l *loader) join(ctx context.Context, c *conversation, m wire.Membership, announce bool) {
+func (l *loader) join(c *conversation, m wire.Membership, announce bool) {
 	u := l.user
-	_, added := l.added[c.id]
 	c.mu.Lock()
 	_, member := c.members[u]
 	if !member && !l.isChanged(c.id) && c.joinLocked(u, m.From) {
 		if !c.placed {
 			c.announce = true
-		} else if added && !l.placed[c.id] && c.last >= m.From {
+		} else if l.late && !l.placed[c.id] && c.last >= m.From {
 			u.event(wire.EventHead, wire.HeadMoved{Conversation: c.id, Seq: c.last})
 		}
-		if announce && !added {
+		if announce {
 			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationAdded})
 		}
 	}
 	fill := c.wantLocked()
 	c.mu.Unlock()
 	if fill {
-		l.edge.startFill(ctx, c)
+		l.edge.startFill(c)
 	}
 }
 
@@ -209,7 +196,7 @@ func (l *loader) isChanged(id subjects.Conversation) bool {
 
 // reload reads a user's memberships again, beside everything else and until it succeeds or the user has gone. Where a reason is given
 // the user's clients are then told to resynchronise.
-func (e *Edge) reload(ctx context.Context, u *user, reason string) {
+func (e *Edge) reload(u *user, reason string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.stale = true
@@ -219,7 +206,7 @@ func (e *Edge) reload(ctx context.Context, u *user, reason string) {
 	if u.reloading || u.gone {
 		return
 	}
-	u.reloading = e.start(func() { e.reloadAll(ctx, u) })
+	u.reloading = e.start(func(ctx context.Context) { e.reloadAll(ctx, u) })
 }
 
 func (e *Edge) reloadAll(ctx context.Context, u *user) {
@@ -259,7 +246,7 @@ func (e *Edge) reloadOnce(ctx context.Context, u *user, announce bool) bool {
 	}
 	u.loading.Lock()
 	defer u.loading.Unlock()
-	if err := e.load(ctx, u, announce && u.loaded); err != nil {
+	if err := e.load(ctx, u, announce); err != nil {
 		e.log.Warn("memberships not read", "user", string(u.name), "code", string(wire.CodeOf(err)))
 		return false
 	}
@@ -269,7 +256,7 @@ func (e *Edge) reloadOnce(ctx context.Context, u *user, announce bool) bool {
 
 // membershipEvent follows what a function says of a membership. The log has the last word: an addition or a removal that has come as an
 // entry already needs nothing more.
-func (e *Edge) membershipEvent(ctx context.Context, u *user, event wire.UserEvent) {
+func (e *Edge) membershipEvent(u *user, event wire.UserEvent) {
 	id := event.Conversation
 	if id.Kind() == subjects.KindDirect {
 		if c := e.touch(u, id); c != nil && event.Change == wire.ChangeConversationAdded && event.From > 0 {
@@ -284,12 +271,9 @@ func (e *Edge) membershipEvent(ctx context.Context, u *user, event wire.UserEven
 	member := e.isMember(u, id)
 	switch {
 	case event.Change == wire.ChangeConversationAdded && !member:
-		u.mu.Lock()
-		u.added[id] = struct{}{}
-		u.mu.Unlock()
-		e.reload(ctx, u, "")
+		e.reload(u, "")
 	case event.Change == wire.ChangeConversationRemoved && member:
-		e.start(func() { e.expectRemoval(ctx, u, id) })
+		e.start(func(ctx context.Context) { e.expectRemoval(ctx, u, id) })
 	}
 }
 
@@ -302,7 +286,7 @@ func (e *Edge) expectRemoval(ctx context.Context, u *user, id subjects.Conversat
 		e.checkHeads(ctx, []*conversation{c})
 	}
 	if sleep(ctx, removalWait) && e.isMember(u, id) {
-		e.reload(ctx, u, "")
+		e.reload(u, "")
 	}
 }
 

@@ -31,7 +31,6 @@ type user struct {
 	sockets  map[subjects.Device]*socket
 	joined   map[subjects.Conversation]*conversation
 	changed  map[subjects.Conversation]struct{} // memberships that entries changed while they were being read; nil = they are not
-	added    map[subjects.Conversation]struct{} // conversations that events named and that were not read yet
 
 	reloading bool   // a goroutine reads the memberships again
 	stale     bool   // and must do so once more
@@ -118,7 +117,7 @@ func (e *Edge) enter(name subjects.User) (*user, error) {
 		}
 		u = &user{
 			name: name, sub: sub, limiter: e.cfg.Limits.User.limiter(), calls: map[string]*rate.Limiter{},
-			sockets: map[subjects.Device]*socket{}, joined: map[subjects.Conversation]*conversation{}, added: map[subjects.Conversation]struct{}{},
+			sockets: map[subjects.Device]*socket{}, joined: map[subjects.Conversation]*conversation{},
 		}
 		e.users.known[name] = u
 	}
