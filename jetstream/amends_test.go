@@ -63,6 +63,7 @@ func crash(t *testing.T, lame *jetstream.Store, w *writer, d jetstream.Draft) je
 
 // TestAmendsFoldAsTheLogSays runs random posts, edits, recalls and reactions, some of which crash half-way, and reads everything in between.
 func TestAmendsFoldAsTheLogSays(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -196,6 +197,7 @@ func TestRecallsKeepTheChainWhole(t *testing.T) {
 
 // TestAHalfDoneRecallIsCompleted stops a recall over two pages at each of its steps.
 func TestAHalfDoneRecallIsCompleted(t *testing.T) {
+	t.Parallel()
 	for name, denied := range map[string]string{
 		"before it is recorded":       "$KV.IM_AMENDS.>",
 		"between two pages' records":  "$KV.IM_AMENDS.g.talk.0",
@@ -203,6 +205,7 @@ func TestAHalfDoneRecallIsCompleted(t *testing.T) {
 		"before any page's edit goes": "$KV.IM_AMENDS.g.talk.1",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, s, lame := denying(t, denied)
 			w := newWriter(t, s, talk)
 			m := &model{conv: talk}

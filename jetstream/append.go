@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -69,11 +70,9 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 	if err != nil {
 		return Appended{}, err
 	}
-	if dropped != nil {
-		// Before the entry, so that the mark is always in one place at least.
-		if _, err := s.RaiseCursor(ctx, c, dropped.user, Cursor{Read: dropped.mark}); err != nil {
-			return Appended{}, err
-		}
+	// Before the entry, so that each mark is in one place at least at any time.
+	if err := s.keepMarks(ctx, c, dropped); err != nil {
+		return Appended{}, err
 	}
 	e := next.newest
 	header := e.header
@@ -96,20 +95,20 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 	return Appended{Entry: entry, Payload: e.payload, Tail: next, header: e.header}, nil
 }
 
-// compose derives from the tail and the draft the entry, the tail that it becomes, and the author who drops out of the posters.
-func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []remnant) (wire.Entry, Tail, *poster, error) {
+// compose derives from the tail and the draft the entry, the tail that it becomes, and the authors who drop out of the posters.
+func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []remnant) (wire.Entry, Tail, posters, error) {
 	at := d.At
 	if at.IsZero() {
 		at = wire.At(time.Now())
 	}
-	if at.Before(tail.At.Time) {
+	if at = wire.At(at.Time); at.Before(tail.At.Time) {
 		at = tail.At
 	}
 	next := Tail{Seq: tail.Seq + 1, Count: tail.Count, Epoch: tail.Epoch, At: at}
 	next.backs = tail.backs.follow(tail.Seq, tail.stream)
 	next.posters = tail.posters
 	next.spent = tail.spent.follow(c, erased, at, s.Dedupe())
-	var dropped *poster
+	var dropped posters
 	switch d.Kind {
 	case wire.KindMessage:
 		next.Count++
@@ -123,19 +122,18 @@ func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []r
 	}
 	payload, err1 := encode(&entry)
 	remains, err2 := encodeRemnants(erased)
-	next.newest = &logEntry{
-		EntryHeader: wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From},
-		payload:     payload, header: next.header(d, remains),
-	}
+	about := wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From}
+	next.newest = &logEntry{EntryHeader: about, payload: payload, header: next.header(about, remains)}
 	next.Payload = payload
 	var err3 error
 	next.open, err3 = next.newest.amendment(entry)
-	return entry, next, dropped, errors.Join(err1, err2, err3)
+	// What cannot be read back must not become the tail: nothing could be appended to it.
+	_, err4 := wire.ParseEntryHeader(next.newest.String())
+	return entry, next, dropped, errors.Join(err1, err2, err3, err4)
 }
 
 // header returns the header of the entry that becomes the tail.
-func (t Tail) header(d *Draft, remains string) nats.Header {
-	about := wire.EntryHeader{Seq: t.Seq, Count: t.Count, Epoch: t.Epoch, Kind: d.Kind, From: d.From}
+func (t Tail) header(about wire.EntryHeader, remains string) nats.Header {
 	h := nats.Header{subjects.HeaderEntry: {about.String()}}
 	for name, value := range map[string]string{
 		subjects.HeaderBack:    t.backs.String(),
@@ -148,6 +146,20 @@ func (t Tail) header(d *Draft, remains string) nats.Header {
 		}
 	}
 	return h
+}
+
+// keepMarks writes the read marks of authors who drop out of the posters.
+func (s *Store) keepMarks(ctx context.Context, c subjects.Conversation, dropped posters) error {
+	failures := make([]error, len(dropped))
+	var all sync.WaitGroup
+	for i, one := range dropped {
+		all.Go(func() { _, failures[i] = s.RaiseCursor(ctx, c, one.user, Cursor{Read: one.mark}) })
+	}
+	all.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("%w: keep the marks of %d authors: %w", ErrUnavailable, len(dropped), err)
+	}
+	return nil
 }
 
 // withHeader returns a copy of a header with one more field.

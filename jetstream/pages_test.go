@@ -120,6 +120,7 @@ func (w *writer) checkFill(t *testing.T) {
 
 // TestDeepPagesAreNear counts the reads that wait for one another to reach any place of a long log.
 func TestDeepPagesAreNear(t *testing.T) {
+	t.Parallel()
 	const head = 20_000
 	s := jetstreamtest.Start(t).Store(t)
 	long(t, s, talk, head)

@@ -10,8 +10,12 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// maxPosters is how many authors an entry carries the newest post of.
-const maxPosters = 8
+// An entry carries the newest posts of at most maxPosters authors. When one more comes, the oldest drop out together, and keptPosters stay:
+// a conversation of a few authors never drops one, and in a larger one only some posts wait until cursors are written.
+const (
+	maxPosters  = 16
+	keptPosters = 8
+)
 
 // poster is the newest post of an author up to an entry. A post marks the conversation as read up to itself, so this is a read mark.
 type poster struct {
@@ -22,8 +26,8 @@ type poster struct {
 // posters are the newest posts of the latest authors, newest first, at most maxPosters, each author once.
 type posters []poster
 
-// follow returns the posters after a post, and the author that dropped out, if one did.
-func (p posters) follow(user subjects.User, mark wire.Mark) (next posters, dropped *poster) {
+// follow returns the posters after a post, and those that dropped out.
+func (p posters) follow(user subjects.User, mark wire.Mark) (next, dropped posters) {
 	next = append(make(posters, 0, maxPosters+1), poster{user, mark})
 	for _, other := range p {
 		if other.user != user {
@@ -31,7 +35,7 @@ func (p posters) follow(user subjects.User, mark wire.Mark) (next posters, dropp
 		}
 	}
 	if len(next) > maxPosters {
-		return next[:maxPosters], &next[maxPosters]
+		return next[:keptPosters:keptPosters], next[keptPosters:]
 	}
 	return next, nil
 }

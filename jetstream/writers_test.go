@@ -177,13 +177,14 @@ func changeMembers(t *testing.T, s *jetstream.Store, c subjects.Conversation, us
 }
 
 func TestManyWritersAgree(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	server := jetstreamtest.Start(t)
 	s := server.Store(t)
 	conversations := []subjects.Conversation{"g.hot", "g.warm", "g.cold"}
 	var users []subjects.User
-	for i := range 12 {
+	for i := range 24 {
 		users = append(users, subjects.User(fmt.Sprint("u", i)))
 	}
 	for _, c := range conversations {
@@ -206,7 +207,7 @@ func TestManyWritersAgree(t *testing.T) {
 			allowed: map[subjects.Conversation]wire.Seq{}, acked: map[subjects.Conversation]map[string]wire.Seq{},
 		}
 		deciders[i] = d
-		writing.Go(func() { d.run(conversations, 25) })
+		writing.Go(func() { d.run(conversations, 15) })
 	}
 	writing.Wait()
 	close(written)
