@@ -3,6 +3,7 @@ package history_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -38,10 +39,14 @@ func newWorld(t testing.TB, users ...subjects.User) *world {
 	w := &world{t: t, nc: server.Connect(t)}
 	w.store = server.StoreOn(t, w.nc)
 	w.caller = functionstest.Caller(t, w.nc)
+	var quiet *slog.Logger // nil logs to the test
+	if _, measured := t.(*testing.B); measured {
+		quiet = slog.New(slog.DiscardHandler)
+	}
 	for _, f := range []functions.Function{
 		send.Function(send.Config{}), history.Function(history.Config{}), conversations.Function(conversations.Config{}),
 	} {
-		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller}, f)
+		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller, Log: quiet}, f)
 	}
 	for _, u := range users {
 		if _, err := w.store.CreateUser(t.Context(), jetstream.User{User: u, Created: wire.At(time.Now())}); err != nil {
