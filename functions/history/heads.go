@@ -2,7 +2,9 @@ package history
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/jetstream"
@@ -25,21 +27,9 @@ func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.Heads
 	if more {
 		answer.Next = members[len(members)-1].Conversation
 	}
-	ids := make([]subjects.Conversation, len(members))
-	for i, m := range members {
-		ids[i] = m.Conversation
-	}
-	tails, err := r.store.Heads(ctx, ids)
+	l, err := r.look(ctx, call.User, members)
 	if err != nil {
-		return answer, unavailable("read the heads", err)
-	}
-	cursors, err := r.store.Cursors(ctx, call.User, ids)
-	if err != nil {
-		return answer, unavailable("read the cursors", err)
-	}
-	records, err := r.store.Conversations(ctx, grouped(ids))
-	if err != nil {
-		return answer, unavailable("read the conversations", err)
+		return answer, err
 	}
 	now, err := r.memberships(ctx, call.User)
 	if err != nil {
@@ -50,18 +40,47 @@ func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.Heads
 		still[m.Conversation] = m
 	}
 	for _, m := range members {
-		tail, begun := tails[m.Conversation]
+		tail, begun := l.tails[m.Conversation]
 		if after, ok := still[m.Conversation]; !begun || !ok || after.JoinedSeq != m.JoinedSeq {
 			continue
 		}
-		if tail.Seq < m.JoinedSeq { // from a replica that was behind
-			if tail, err = r.store.Tail(ctx, m.Conversation); err != nil {
-				return answer, unavailable("read a head", err)
-			}
-		}
-		answer.Conversations = append(answer.Conversations, head(m, tail, cursors[m.Conversation], records[m.Conversation].Title))
+		answer.Conversations = append(answer.Conversations, head(m, tail, l.cursors[m.Conversation], l.records[m.Conversation].Title))
 	}
 	return answer, nil
+}
+
+// looks is what is read of many conversations for one user.
+type looks struct {
+	tails   map[subjects.Conversation]jetstream.Tail
+	cursors map[subjects.Conversation]jetstream.Cursor
+	records map[subjects.Conversation]jetstream.Conversation
+}
+
+// look reads what the list says of conversations, all at once.
+func (r *reader) look(ctx context.Context, u subjects.User, members []jetstream.Member) (l looks, err error) {
+	ids := make([]subjects.Conversation, len(members))
+	for i, m := range members {
+		ids[i] = m.Conversation
+	}
+	var (
+		failures [3]error
+		all      sync.WaitGroup
+	)
+	all.Go(func() { l.tails, failures[0] = r.store.Heads(ctx, ids) })
+	all.Go(func() { l.cursors, failures[1] = r.store.Cursors(ctx, u, ids) })
+	all.Go(func() { l.records, failures[2] = r.store.Conversations(ctx, grouped(ids)) })
+	all.Wait()
+	if err := errors.Join(failures[:]...); err != nil {
+		return l, unavailable("read the list", err)
+	}
+	for _, m := range members {
+		if tail, begun := l.tails[m.Conversation]; begun && tail.Seq < m.JoinedSeq { // from a replica that was behind
+			if l.tails[m.Conversation], err = r.store.Tail(ctx, m.Conversation); err != nil {
+				return l, unavailable("read a head", err)
+			}
+		}
+	}
+	return l, nil
 }
 
 // memberships returns the conversations of a user, without those that the user is only about to be in or not to be in any more.
