@@ -33,7 +33,7 @@ func (c *Client) try(ctx context.Context, l *link, name string, in, out any) err
 		return wire.Errorf(wire.Timeout, "No answer to %s came within %s.", name, c.config.try)
 	}
 	if e, ok := errors.AsType[*wire.Error](err); ok && e.Code == wire.TokenExpired {
-		l.expires(&wire.Time{Time: time.Now()})
+		l.expires(&wire.Time{}) // at once
 	}
 	return err
 }

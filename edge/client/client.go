@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -36,6 +37,7 @@ type Client struct {
 	last    error // why the last try to connect failed
 	tokens  wire.Tokens
 	user    subjects.User
+	ahead   time.Duration // how far the server's clock is ahead of this machine's
 	seen    map[subjects.Conversation]wire.Seq
 	views   map[subjects.Conversation]*Conversation
 	watched map[subjects.User]struct{}
@@ -103,6 +105,14 @@ func (c *Client) User() subjects.User {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.user
+}
+
+// now returns the time by the server's clock, as far as the client knows it. Client ids carry it, so that a machine whose clock is wrong can
+// still send.
+func (c *Client) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
 }
 
 // Tokens returns the newest tokens.
@@ -198,7 +208,7 @@ func (c *Client) attach(l *link) {
 	if l != nil {
 		c.last = nil
 		l.mu.Lock()
-		c.user = l.welcome.User
+		c.user, c.ahead = l.welcome.User, l.ahead
 		l.mu.Unlock()
 	}
 }

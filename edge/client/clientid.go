@@ -14,12 +14,15 @@ var lastID struct {
 	counter uint16 // 12 bits
 }
 
-// NewClientID returns a UUIDv7 (RFC 9562): its time lets the server tell an old try from a new message. Ids of one process ascend.
-func NewClientID() string {
+// NewClientID returns a UUIDv7 (RFC 9562) of now by this machine's clock: its time lets the server tell a late repeat from a new message.
+// Ids of one process ascend.
+func NewClientID() string { return newClientID(time.Now()) }
+
+func newClientID(at time.Time) string {
 	var id [16]byte
 	rand.Read(id[:]) // never fails (crypto/rand)
 	lastID.Lock()
-	if now := uint64(time.Now().UnixMilli()); now > lastID.ms {
+	if now := uint64(at.UnixMilli()); now > lastID.ms {
 		lastID.ms, lastID.counter = now, binary.BigEndian.Uint16(id[6:8])&0x7ff // leaves room to count upwards
 	} else if lastID.counter++; lastID.counter > 0xfff {
 		lastID.ms, lastID.counter = lastID.ms+1, 0

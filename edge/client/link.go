@@ -42,6 +42,7 @@ type link struct {
 	err     error // why it ended, set before done is closed
 	welcome wire.Welcome
 	renewAt time.Time     // when to renew the token; zero = never
+	ahead   time.Duration // how far the server's clock is ahead
 	silence time.Duration // after which the connection counts as dead
 }
 
@@ -244,6 +245,9 @@ func (l *link) welcomed(w wire.Welcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.welcome, l.renewAt = w, time.Time{}
+	if !w.ServerTime.IsZero() {
+		l.ahead = time.Until(w.ServerTime.Time)
+	}
 	if life := w.ExpiresAt.Sub(w.ServerTime.Time); !w.ExpiresAt.IsZero() && !w.ServerTime.IsZero() {
 		l.renewAt = time.Now().Add(max(0, life*4/5))
 	}
@@ -258,7 +262,8 @@ func (l *link) expires(at *wire.Time) {
 		return
 	}
 	l.mu.Lock()
-	if planned := time.Now().Add(time.Until(at.Time) * 4 / 5); l.renewAt.IsZero() || planned.Before(l.renewAt) {
+	left := max(0, max(-24*time.Hour, time.Until(at.Time))-l.ahead) // Until of no time at all is as low as can be
+	if planned := time.Now().Add(left * 4 / 5); l.renewAt.IsZero() || planned.Before(l.renewAt) {
 		l.renewAt = planned
 	}
 	l.mu.Unlock()

@@ -43,33 +43,34 @@ func (c *Client) Post(ctx context.Context, in wire.Post) (wire.Posted, error) {
 		}
 		conversation = direct
 	}
-	minted := clientID(&in.ClientID)
+	minted := c.mint(&in.ClientID)
 	return c.send(ctx, "send.post", conversation, in.ClientID, minted, &in)
 }
 
 // Edit replaces the body of a message, with the guarantees of Post.
 func (c *Client) Edit(ctx context.Context, in wire.Edit) (wire.Posted, error) {
-	minted := clientID(&in.ClientID)
+	minted := c.mint(&in.ClientID)
 	return c.send(ctx, "send.edit", in.Conversation, in.ClientID, minted, &in)
 }
 
 // Recall takes a message back, with the guarantees of Post.
 func (c *Client) Recall(ctx context.Context, in wire.Recall) (wire.Posted, error) {
-	minted := clientID(&in.ClientID)
+	minted := c.mint(&in.ClientID)
 	return c.send(ctx, "send.recall", in.Conversation, in.ClientID, minted, &in)
 }
 
 // React adds or removes a reaction, with the guarantees of Post.
 func (c *Client) React(ctx context.Context, in wire.React) (wire.Posted, error) {
-	minted := clientID(&in.ClientID)
+	minted := c.mint(&in.ClientID)
 	return c.send(ctx, "send.react", in.Conversation, in.ClientID, minted, &in)
 }
 
-func clientID(id *string) (minted bool) {
+// mint fills in a client id where there is none.
+func (c *Client) mint(id *string) (minted bool) {
 	if *id != "" {
 		return false
 	}
-	*id = NewClientID()
+	*id = newClientID(c.now())
 	return true
 }
 
@@ -82,7 +83,7 @@ func (c *Client) send(ctx context.Context, call string, conversation subjects.Co
 	if err != nil {
 		return wire.Posted{}, fmt.Errorf("encode %s: %w", call, err)
 	}
-	d, err := c.enqueue(Draft{ClientID: id, Minted: minted, Call: call, Conversation: conversation, Data: data, At: wire.At(time.Now())})
+	d, err := c.enqueue(Draft{ClientID: id, Minted: minted, Call: call, Conversation: conversation, Data: data, At: wire.At(c.now())})
 	if err != nil {
 		return wire.Posted{}, err
 	}
@@ -263,7 +264,8 @@ func (c *Client) remint(d *draft) error {
 		return fmt.Errorf("read draft: %w", err)
 	}
 	next := d.Draft
-	next.ClientID, next.At = NewClientID(), wire.At(time.Now())
+	next.At = wire.At(c.now())
+	next.ClientID = newClientID(next.At.Time)
 	fields["client_id"] = json.RawMessage(`"` + next.ClientID + `"`)
 	data, err := wire.Marshal(fields)
 	if err != nil {
