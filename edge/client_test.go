@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -303,3 +304,5 @@ func (r *running) rawConn(t testing.TB) net.Conn {
 	}
 	return conn
 }
+
+func newReader(conn net.Conn) *bufio.Reader { return bufio.NewReader(conn) }
