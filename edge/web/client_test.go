@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/confab-im/confab/edge/web/webtest"
 )
 
 // TestClient runs the page in a real browser against the scripted peer.
@@ -14,7 +16,7 @@ func TestClient(t *testing.T) {
 	if testing.Short() {
 		return // It needs a browser.
 	}
-	browser := startBrowser(t)
+	browser := webtest.Start(t)
 	for _, c := range []struct {
 		name string
 		run  func(t *testing.T, p *peer, open func(conversation string) *tab)
@@ -80,10 +82,10 @@ func testReconnect(t *testing.T, p *peer, open func(string) *tab) {
 		}
 		return nil
 	})
-	b.write("hello there")
+	b.Write("hello there")
 	b.untilRows("1 2 3 4")
 	sameClientID(t, p.until("send.post", 2))
-	if n := eval[int](b, `document.querySelectorAll("[data-client-id]").length`); n != 0 {
+	if n := webtest.Eval[int](b.Tab, `document.querySelectorAll("[data-client-id]").length`); n != 0 {
 		t.Errorf("%d messages are still pending", n)
 	}
 }
@@ -97,14 +99,14 @@ func testReload(t *testing.T, p *peer, open func(string) *tab) {
 		}
 		return nil
 	})
-	b.write("keep me")
+	b.Write("keep me")
 	b.untilRows("1 2 3 -")
 	p.until("send.post", 1)
 	p.setScript(nil)
-	b.do(chromedp.Reload())
+	b.Do(chromedp.Reload())
 	b.untilRows("1 2 3 4")
 	sameClientID(t, p.made("send.post"))
-	b.until(`Object.keys(localStorage).filter((k) => k.includes("outbox")).length === 0`)
+	b.Until(`Object.keys(localStorage).filter((k) => k.includes("outbox")).length === 0`)
 }
 
 func sameClientID(t *testing.T, posts []call) {
@@ -127,13 +129,13 @@ func testRefused(t *testing.T, p *peer, open func(string) *tab) {
 		}
 		return nil
 	})
-	b.write("much too long")
-	b.until(`document.querySelector(".failure")?.textContent.includes("too long")`)
+	b.Write("much too long")
+	b.Until(`document.querySelector(".failure")?.textContent.includes("too long")`)
 	if n := len(p.made("send.post")); n != 1 {
 		t.Errorf("a definite no was tried %d times", n)
 	}
 	p.setScript(nil)
-	b.click("[data-test=retry]")
+	b.Click("[data-test=retry]")
 	b.untilRows("1 2 3 4")
 	sameClientID(t, p.made("send.post"))
 }
@@ -141,11 +143,11 @@ func testRefused(t *testing.T, p *peer, open func(string) *tab) {
 func testTooLarge(t *testing.T, p *peer, open func(string) *tab) {
 	b := open("g.general")
 	b.untilRows("1 2 3")
-	eval[bool](b, `(document.querySelector("[data-test=compose]").value = "ä".repeat(40000), true)`)
-	b.click("[data-test=send]")
-	b.until(`document.querySelector(".failure")?.textContent.includes("too long")`)
-	b.click("[data-test=discard]")
-	b.write("short")
+	webtest.Eval[bool](b.Tab, `(document.querySelector("[data-test=compose]").value = "ä".repeat(40000), true)`)
+	b.Click("[data-test=send]")
+	b.Until(`document.querySelector(".failure")?.textContent.includes("too long")`)
+	b.Click("[data-test=discard]")
+	b.Write("short")
 	b.untilRows("1 2 3 4")
 	if len(p.made("hello")) != 2 || len(p.made("send.post")) != 1 {
 		t.Errorf("%d hellos and %d posts, want 2 (one to adopt the link's token) and 1", len(p.made("hello")), len(p.made("send.post")))
@@ -166,23 +168,23 @@ func testInert(t *testing.T, p *peer, open func(string) *tab) {
 	}
 	b := open("g.general")
 	b.untilRows("1 2 3 4 5 6 7 8 9")
-	shown := eval[string](b, `[...document.querySelectorAll(".text")].slice(3, 5).map((e) => e.textContent).join(" ")`)
+	shown := webtest.Eval[string](b.Tab, `[...document.querySelectorAll(".text")].slice(3, 5).map((e) => e.textContent).join(" ")`)
 	if !strings.Contains(shown, "<img src=x") || !strings.Contains(shown, "<script>window.pwned=1</script>") {
 		t.Errorf("the text was altered: %q", shown)
 	}
-	if eval[bool](b, `"pwned" in window || document.querySelector("img, .text svg, .text script, [onerror]") !== null`) {
+	if webtest.Eval[bool](b.Tab, `"pwned" in window || document.querySelector("img, .text svg, .text script, [onerror]") !== null`) {
 		t.Error("markup of a message became part of the page")
 	}
-	links := eval[string](b, `[...document.querySelectorAll("[data-test=messages] a")].map((a) => a.href + " " + a.rel).join("\n")`)
+	links := webtest.Eval[string](b.Tab, `[...document.querySelectorAll("[data-test=messages] a")].map((a) => a.href + " " + a.rel).join("\n")`)
 	want := "https://good.example/ noopener noreferrer nofollow\nhttps://good.example/a?b=c#d noopener noreferrer nofollow\nhttp://good.example/ noopener noreferrer nofollow"
 	if links != want {
 		t.Errorf("links:\n%s\nwant:\n%s", links, want)
 	}
-	isolated := eval[bool](b, `[...document.querySelectorAll(".text, .title, .author, .preview")].every((e) => getComputedStyle(e).unicodeBidi === "isolate")`)
+	isolated := webtest.Eval[bool](b.Tab, `[...document.querySelectorAll(".text, .title, .author, .preview")].every((e) => getComputedStyle(e).unicodeBidi === "isolate")`)
 	if !isolated {
 		t.Error("a foreign text can turn the text around it")
 	}
-	blocked := eval[[]string](b, `(new Image().src = "https://elsewhere.example/", new Promise((done) => setTimeout(() => done(window.violations.splice(0)), 100)))`)
+	blocked := webtest.Eval[[]string](b.Tab, `(new Image().src = "https://elsewhere.example/", new Promise((done) => setTimeout(() => done(window.violations.splice(0)), 100)))`)
 	if len(blocked) == 0 {
 		t.Error("the policy did not stop a foreign image, so nothing above proves anything")
 	}
@@ -191,28 +193,28 @@ func testInert(t *testing.T, p *peer, open func(string) *tab) {
 func testAmend(t *testing.T, p *peer, open func(string) *tab) {
 	b := open("g.general")
 	b.untilRows("1 2 3")
-	b.write("frist")
+	b.Write("frist")
 	b.untilRows("1 2 3 4")
 	choose := func(seq int, test string) {
-		b.do(chromedp.Focus(chromedp.CSS(fmt.Sprintf(`[data-seq="%d"] .more`, seq))))
-		b.click(fmt.Sprintf(`[data-seq="%d"] .more`, seq))
-		b.click(fmt.Sprintf(`[data-test=%s]`, test))
+		b.Do(chromedp.Focus(chromedp.CSS(fmt.Sprintf(`[data-seq="%d"] .more`, seq))))
+		b.Click(fmt.Sprintf(`[data-seq="%d"] .more`, seq))
+		b.Click(fmt.Sprintf(`[data-test=%s]`, test))
 	}
 	choose(4, "edit")
-	eval[bool](b, `(document.querySelector("[data-test=compose]").select(), true)`)
-	b.write("first")
-	b.until(`document.querySelector("[data-seq='4'] .text").textContent === "first" && document.querySelector("[data-seq='4'] .meta").textContent.includes("edited")`)
+	webtest.Eval[bool](b.Tab, `(document.querySelector("[data-test=compose]").select(), true)`)
+	b.Write("first")
+	b.Until(`document.querySelector("[data-seq='4'] .text").textContent === "first" && document.querySelector("[data-seq='4'] .meta").textContent.includes("edited")`)
 	choose(1, "react")
-	b.until(`document.querySelector("[data-seq='1'] .reaction[aria-pressed=true]")?.textContent === "👍1"`)
+	b.Until(`document.querySelector("[data-seq='1'] .reaction[aria-pressed=true]")?.textContent === "👍1"`)
 	p.event("entry", p.store(entry{Conversation: "g.general", Kind: "reaction", From: "cy", Target: 1, Body: object{"emoji": "👍"}}))
-	b.until(`document.querySelector("[data-seq='1'] .reaction").textContent === "👍2"`)
+	b.Until(`document.querySelector("[data-seq='1'] .reaction").textContent === "👍2"`)
 	p.event("entry", p.store(entry{Conversation: "g.general", Kind: "edit", From: "cy", Target: 2, Body: object{"text": "zwei"}}))
-	b.until(`document.querySelector("[data-seq='2'] .text").textContent === "zwei"`)
+	b.Until(`document.querySelector("[data-seq='2'] .text").textContent === "zwei"`)
 	choose(4, "recall")
-	b.until(`document.querySelector("[data-seq='4'] .recalled") !== null`)
+	b.Until(`document.querySelector("[data-seq='4'] .recalled") !== null`)
 	b.untilRows("1 2 3 4")
-	b.do(chromedp.Reload()) // The same from a page, where it comes folded.
-	b.until(`document.querySelector("[data-seq='4'] .recalled") !== null && document.querySelector("[data-seq='2'] .text").textContent === "zwei"
+	b.Do(chromedp.Reload()) // The same from a page, where it comes folded.
+	b.Until(`document.querySelector("[data-seq='4'] .recalled") !== null && document.querySelector("[data-seq='2'] .text").textContent === "zwei"
 		&& document.querySelector("[data-seq='1'] .reaction").textContent === "👍2"`)
 }
 
@@ -222,9 +224,9 @@ func testMissed(t *testing.T, p *peer, open func(string) *tab) {
 	b.untilRows("1 2 3")
 	p.event("head", object{"conversation": "g.general", "seq": p.say("g.general", "bob", "four").Seq})
 	b.untilRows("1 2 3 4")
-	b.until(`document.querySelector("[data-conversation='g.other'] [data-test=unread]").textContent.startsWith("1")`)
+	b.Until(`document.querySelector("[data-conversation='g.other'] [data-test=unread]").textContent.startsWith("1")`)
 	p.event("head", object{"conversation": "g.other", "seq": p.say("g.other", "bob", "psst").Seq})
-	b.until(`document.querySelector("[data-conversation='g.other'] [data-test=unread]").textContent.startsWith("2")`)
+	b.Until(`document.querySelector("[data-conversation='g.other'] [data-test=unread]").textContent.startsWith("2")`)
 	p.say("g.general", "bob", "five")
 	p.event("resync", object{"reason": "test"})
 	b.untilRows("1 2 3 4 5")
@@ -237,8 +239,8 @@ func testAway(t *testing.T, p *peer, open func(string) *tab) {
 		p.say("g.general", "bob", fmt.Sprint("missed ", i))
 	}
 	p.close(4001)
-	b.until(rowsExpression + `.split(" ").length === 453`)
-	b.until(rowsExpression + `.split(" ").every((seq, i) => Number(seq) === i + 1)`)
+	b.Until(rowsExpression + `.split(" ").length === 453`)
+	b.Until(rowsExpression + `.split(" ").every((seq, i) => Number(seq) === i + 1)`)
 }
 
 func testReplaced(t *testing.T, p *peer, open func(string) *tab) {
@@ -246,12 +248,12 @@ func testReplaced(t *testing.T, p *peer, open func(string) *tab) {
 	b.untilRows("1 2 3")
 	hellos := len(p.made("hello"))
 	p.close(4503)
-	b.until(`document.querySelector("[data-test=banner][data-state=stopped]")?.hidden === false`)
+	b.Until(`document.querySelector("[data-test=banner][data-state=stopped]")?.hidden === false`)
 	p.say("g.general", "bob", "four")
 	if n := len(p.made("hello")); n != hellos {
 		t.Errorf("a replaced socket came back by itself: %d hellos, want %d", n, hellos)
 	}
-	b.click("[data-test=banner] button")
+	b.Click("[data-test=banner] button")
 	b.untilRows("1 2 3 4")
 }
 
@@ -266,7 +268,7 @@ func testDraining(t *testing.T, p *peer, open func(string) *tab) {
 	if waited := made[hellos].At.Sub(closed); waited < 1400*time.Millisecond || waited > 10*time.Second {
 		t.Errorf("came back after %v, told 1.5s", waited)
 	}
-	b.until(`document.querySelector("[data-test=banner]").hidden`)
+	b.Until(`document.querySelector("[data-test=banner]").hidden`)
 }
 
 func testRefresh(t *testing.T, p *peer, open func(string) *tab) {
@@ -284,7 +286,7 @@ func testRefresh(t *testing.T, p *peer, open func(string) *tab) {
 	if n := len(p.made("auth.refresh")); n != 1 {
 		t.Errorf("%d refreshes, want 1", n)
 	}
-	b.do(chromedp.Reload())
+	b.Do(chromedp.Reload())
 	b.untilRows("1 2 3 4")
 	hellos := p.made("hello")
 	if token := hellos[len(hellos)-1].Data["token"]; token != "fresh" || len(p.made("auth.refresh")) != 1 {
@@ -296,8 +298,8 @@ func testRevoked(t *testing.T, p *peer, open func(string) *tab) {
 	b := open("g.general")
 	b.untilRows("1 2 3")
 	p.close(4506)
-	b.until(`document.querySelector("[data-test=login]") !== null`)
-	if left := eval[string](b, `Object.keys(localStorage).join()`); left != "" {
+	b.Until(`document.querySelector("[data-test=login]") !== null`)
+	if left := webtest.Eval[string](b.Tab, `Object.keys(localStorage).join()`); left != "" {
 		t.Errorf("signed out, yet the storage keeps %s", left)
 	}
 }

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/confab-im/confab/edge/web/webtest"
 )
 
 // TestPage is about what a person sees and does.
@@ -15,7 +16,7 @@ func TestPage(t *testing.T) {
 	if testing.Short() {
 		return // It needs a browser.
 	}
-	browser := startBrowser(t)
+	browser := webtest.Start(t)
 	for _, c := range []struct {
 		name string
 		run  func(t *testing.T, browser context.Context, p *peer)
@@ -41,27 +42,27 @@ func TestPage(t *testing.T) {
 func testSignIn(t *testing.T, browser context.Context, p *peer) {
 	p.say("g.general", "bob", "one")
 	b := open(t, browser, p.URL)
-	b.fill("[data-test=user]", "ada")
-	b.fill("[data-test=password]", "wrong horse")
-	b.click("[data-test=login]")
-	b.until(`document.querySelector("[role=alert]").textContent.includes("wrong")`)
-	eval[bool](b, `(document.querySelector("[data-test=password]").select(), true)`)
-	b.fill("[data-test=password]", "correct horse\r")
-	b.until(`document.querySelector("[data-conversation='g.general']") !== null`)
-	b.do(chromedp.Reload())
-	b.click("[data-test=sign-out]")
-	b.until(`document.querySelector("[data-test=login]") !== null && Object.keys(localStorage).length === 0`)
+	b.Fill("[data-test=user]", "ada")
+	b.Fill("[data-test=password]", "wrong horse")
+	b.Click("[data-test=login]")
+	b.Until(`document.querySelector("[role=alert]").textContent.includes("wrong")`)
+	webtest.Eval[bool](b.Tab, `(document.querySelector("[data-test=password]").select(), true)`)
+	b.Fill("[data-test=password]", "correct horse\r")
+	b.Until(`document.querySelector("[data-conversation='g.general']") !== null`)
+	b.Do(chromedp.Reload())
+	b.Click("[data-test=sign-out]")
+	b.Until(`document.querySelector("[data-test=login]") !== null && Object.keys(localStorage).length === 0`)
 	p.until("auth.logout", 1)
 }
 
 func testInvite(t *testing.T, browser context.Context, p *peer) {
 	b := open(t, browser, p.URL+"/#invite=c0de")
-	b.until(`document.querySelector("[data-test=invite]")?.value === "c0de" && location.hash === ""`)
-	b.fill("[data-test=user]", "Ada")
-	b.fill("[data-test=password]", "correct horse")
-	b.fill("[data-test=name]", "Ada L")
-	b.click("[data-test=register]")
-	b.until(`document.querySelector("[data-test=conversations]") !== null`)
+	b.Until(`document.querySelector("[data-test=invite]")?.value === "c0de" && location.hash === ""`)
+	b.Fill("[data-test=user]", "Ada")
+	b.Fill("[data-test=password]", "correct horse")
+	b.Fill("[data-test=name]", "Ada L")
+	b.Click("[data-test=register]")
+	b.Until(`document.querySelector("[data-test=conversations]") !== null`)
 	data := p.until("auth.register", 1)[0].Data
 	if data["user"] != "ada" || data["name"] != "Ada L" || data["invite"] != "c0de" {
 		t.Errorf("registered with %v", data)
@@ -71,15 +72,15 @@ func testInvite(t *testing.T, browser context.Context, p *peer) {
 func testTokenLink(t *testing.T, browser context.Context, p *peer) {
 	p.say("g.general", "bob", "one")
 	b := open(t, browser, p.URL+"/#token=old&refresh=r1")
-	b.until(`document.querySelector("[data-conversation='g.general']") !== null`)
-	if address := eval[string](b, "location.href"); address != p.URL+"/" {
+	b.Until(`document.querySelector("[data-conversation='g.general']") !== null`)
+	if address := webtest.Eval[string](b.Tab, "location.href"); address != p.URL+"/" {
 		t.Errorf("the address is %s", address)
 	}
-	eval[bool](b, `(localStorage.clear(), location.hash = "#refresh=r0", true)`) // A link opened in a page that runs already.
+	webtest.Eval[bool](b.Tab, `(localStorage.clear(), location.hash = "#refresh=r0", true)`) // A link opened in a page that runs already.
 	if again := p.until("auth.refresh", 2)[1].Data["refresh_token"]; again != "r0" {
 		t.Errorf("refreshed with %v", again)
 	}
-	b.until(`document.querySelector("[data-conversation='g.general']") !== null && location.hash === ""`)
+	b.Until(`document.querySelector("[data-conversation='g.general']") !== null && location.hash === ""`)
 	if refresh := p.until("auth.refresh", 1)[0].Data["refresh_token"]; refresh != "r1" {
 		t.Errorf("refreshed with %v", refresh)
 	}
@@ -90,11 +91,11 @@ func testHistory(t *testing.T, browser context.Context, p *peer) {
 		p.say("g.general", []string{"bob", "cy"}[i/3%2], fmt.Sprintf("message %d\nwith a second line", i+1))
 	}
 	b := signedIn(t, browser, p, "g.general")
-	b.until(`document.querySelector("[data-seq='300']") !== null`)
+	b.Until(`document.querySelector("[data-seq='300']") !== null`)
 	atEnd := `(() => { const log = document.querySelector("[data-test=messages]"); return log.scrollHeight - log.scrollTop - log.clientHeight < 4; })()`
-	b.until(atEnd)
+	b.Until(atEnd)
 	// One row in sight must stay where it is while a page comes in above it.
-	moved := eval[float64](b, `(async () => {
+	moved := webtest.Eval[float64](b.Tab, `(async () => {
 		const log = document.querySelector("[data-test=messages]");
 		const first = () => Number(document.querySelector("[data-seq]").dataset.seq);
 		const before = first();
@@ -109,14 +110,14 @@ func testHistory(t *testing.T, browser context.Context, p *peer) {
 		t.Errorf("the row in sight moved by %v px", moved)
 	}
 	p.event("entry", p.say("g.general", "bob", "below"))
-	b.until(`document.querySelector("[data-seq='301']") !== null`)
-	if eval[bool](b, atEnd) {
+	b.Until(`document.querySelector("[data-seq='301']") !== null`)
+	if webtest.Eval[bool](b.Tab, atEnd) {
 		t.Error("a new message pulled the view away from what was read")
 	}
-	b.until(`(document.querySelector("[data-test=messages]").scrollTop = 0, document.querySelector("[data-seq='1']") !== null)`)
-	b.until(rowsExpression + `.split(" ").every((seq, i) => Number(seq) === i + 1)`)
-	b.click("[data-test=to-end]")
-	b.until(atEnd)
+	b.Until(`(document.querySelector("[data-test=messages]").scrollTop = 0, document.querySelector("[data-seq='1']") !== null)`)
+	b.Until(rowsExpression + `.split(" ").every((seq, i) => Number(seq) === i + 1)`)
+	b.Click("[data-test=to-end]")
+	b.Until(atEnd)
 }
 
 func testRead(t *testing.T, browser context.Context, p *peer) {
@@ -125,55 +126,55 @@ func testRead(t *testing.T, browser context.Context, p *peer) {
 	}
 	b := signedIn(t, browser, p, "")
 	unread := `document.querySelector("[data-conversation='g.general'] [data-test=unread]")`
-	b.until(unread + `?.textContent.startsWith("60")`)
-	b.until(`document.title === "(60) confab"`)
+	b.Until(unread + `?.textContent.startsWith("60")`)
+	b.Until(`document.title === "(60) confab"`)
 	if n := len(p.made("receipts.mark")); n != 0 {
 		t.Errorf("%d marks before anything was seen", n)
 	}
-	b.click(`[data-conversation="g.general"] button`)
-	b.until(unread + ` === null && document.title === "confab"`)
+	b.Click(`[data-conversation="g.general"] button`)
+	b.Until(unread + ` === null && document.title === "confab"`)
 	marks := p.made("receipts.mark")
 	if marks[len(marks)-1].Data["read"] != 60.0 {
 		t.Errorf("marked %v, want read 60", marks)
 	}
-	b.until(`document.querySelector(".separator.new") !== null`)
-	eval[bool](b, `(document.querySelector("[data-test=messages]").scrollTop = 0, new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true)))))`)
+	b.Until(`document.querySelector(".separator.new") !== null`)
+	webtest.Eval[bool](b.Tab, `(document.querySelector("[data-test=messages]").scrollTop = 0, new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true)))))`)
 	p.event("entry", p.say("g.general", "bob", "unseen"))
-	b.until(unread + `?.textContent.startsWith("1")`)
-	eval[bool](b, `new Promise((done) => setTimeout(() => done(true), 400))`) // Longer than a mark is put off.
+	b.Until(unread + `?.textContent.startsWith("1")`)
+	webtest.Eval[bool](b.Tab, `new Promise((done) => setTimeout(() => done(true), 400))`) // Longer than a mark is put off.
 	if marks := p.made("receipts.mark"); marks[len(marks)-1].Data["read"] != 60.0 {
 		t.Errorf("marked %v, though the newest message was out of sight", marks[len(marks)-1].Data)
 	}
-	b.click("[data-test=to-end]")
-	b.until(unread + ` === null`)
+	b.Click("[data-test=to-end]")
+	b.Until(unread + ` === null`)
 	p.event("receipt", object{"conversation": "g.general", "user": "ada", "read": 1, "delivered": 1})
 	p.event("entry", p.say("g.general", "bob", "seen"))
-	b.until(`document.querySelector("[data-seq='62']") !== null && ` + unread + ` === null`)
+	b.Until(`document.querySelector("[data-seq='62']") !== null && ` + unread + ` === null`)
 }
 
 func testProgress(t *testing.T, browser context.Context, p *peer) {
 	p.say("d.ada.bob", "ada", "hello")
 	b := signedIn(t, browser, p, "d.ada.bob")
 	state := `document.querySelector("[data-seq='1'] [data-test=progress]")?.dataset.state`
-	b.until(state + ` === "sent"`)
+	b.Until(state + ` === "sent"`)
 	p.event("receipt", object{"conversation": "d.ada.bob", "user": "bob", "read": 0, "delivered": 1})
-	b.until(state + ` === "delivered"`)
+	b.Until(state + ` === "delivered"`)
 	p.event("receipt", object{"conversation": "d.ada.bob", "user": "bob", "read": 1, "delivered": 1})
-	b.until(state + ` === "read"`)
+	b.Until(state + ` === "read"`)
 }
 
 func testTyping(t *testing.T, browser context.Context, p *peer) {
 	p.say("d.ada.bob", "bob", "hello")
 	p.state["bob"] = object{"state": "online", "devices": 1}
 	b := signedIn(t, browser, p, "d.ada.bob")
-	b.until(`[...document.querySelectorAll("[data-test=presence]")].map((e) => e.dataset.state).join() === "online,online"`)
+	b.Until(`[...document.querySelectorAll("[data-test=presence]")].map((e) => e.dataset.state).join() === "online,online"`)
 	p.event("presence", object{"user": "bob", "state": "away"})
-	b.until(`[...document.querySelectorAll("[data-test=presence]")].map((e) => e.dataset.state).join() === "away,away"`)
+	b.Until(`[...document.querySelectorAll("[data-test=presence]")].map((e) => e.dataset.state).join() === "away,away"`)
 	p.event("signal", object{"conversation": "d.ada.bob", "user": "bob", "kind": "typing"})
-	b.until(`document.querySelector("[data-test=typing]").textContent === "bob is typing…"`)
+	b.Until(`document.querySelector("[data-test=typing]").textContent === "bob is typing…"`)
 	p.event("entry", p.say("d.ada.bob", "bob", "there"))
-	b.until(`document.querySelector("[data-test=typing]").textContent === ""`)
-	b.fill("[data-test=compose]", "hm")
+	b.Until(`document.querySelector("[data-test=typing]").textContent === ""`)
+	b.Fill("[data-test=compose]", "hm")
 	if signals := p.until("signal", 1); len(signals) != 1 || signals[0].Data["kind"] != "typing" {
 		t.Errorf("signals %v, want one of typing", signals)
 	}
@@ -181,24 +182,24 @@ func testTyping(t *testing.T, browser context.Context, p *peer) {
 
 func testNewConversation(t *testing.T, browser context.Context, p *peer) {
 	b := signedIn(t, browser, p, "")
-	b.click("[data-test=new-direct]")
-	b.fill("[data-test=direct-user]", "Not A Name\r")
-	b.until(`document.querySelector("dialog [role=alert]").textContent !== ""`)
-	eval[bool](b, `(document.querySelector("[data-test=direct-user]").select(), true)`)
-	b.fill("[data-test=direct-user]", "bob\r")
-	b.until(`document.querySelector("dialog") === null && location.hash === "#/d.ada.bob"`)
-	b.write("hello bob")
+	b.Click("[data-test=new-direct]")
+	b.Fill("[data-test=direct-user]", "Not A Name\r")
+	b.Until(`document.querySelector("dialog [role=alert]").textContent !== ""`)
+	webtest.Eval[bool](b.Tab, `(document.querySelector("[data-test=direct-user]").select(), true)`)
+	b.Fill("[data-test=direct-user]", "bob\r")
+	b.Until(`document.querySelector("dialog") === null && location.hash === "#/d.ada.bob"`)
+	b.Write("hello bob")
 	b.untilRows("1")
 	if data := p.made("send.post")[0].Data; data["to"] != "bob" || data["conversation"] != nil {
 		t.Errorf("the first message went with %v", data)
 	}
-	b.write("once more")
+	b.Write("once more")
 	b.untilRows("1 2")
-	b.click("[data-test=new-group]")
-	b.fill("[data-test=group-title]", "Weekend")
-	b.fill("[data-test=group-members]", "bob, cy")
-	b.click("[data-test=confirm]")
-	b.until(`document.querySelector("[data-conversation='g.weekend'] [aria-current]") !== null`)
+	b.Click("[data-test=new-group]")
+	b.Fill("[data-test=group-title]", "Weekend")
+	b.Fill("[data-test=group-members]", "bob, cy")
+	b.Click("[data-test=confirm]")
+	b.Until(`document.querySelector("[data-conversation='g.weekend'] [aria-current]") !== null`)
 	if members := fmt.Sprint(p.made("conversations.create")[0].Data["members"]); members != "[bob cy]" {
 		t.Errorf("created with %s", members)
 	}
@@ -209,18 +210,18 @@ func testMembers(t *testing.T, browser context.Context, p *peer) {
 	p.say("c.news", "bob", "read only")
 	p.roles["c.news"] = "reader"
 	b := signedIn(t, browser, p, "g.general")
-	b.until(`document.querySelector(".pane-header .subtitle").textContent === "Group · 2 members"`)
-	b.click("[data-test=add-member]")
-	b.until(`document.querySelector("[data-test=members]").textContent.includes("owner")`)
-	b.fill("[data-test=member-user]", "cy\r")
-	b.until(`document.querySelector("dialog") === null`)
+	b.Until(`document.querySelector(".pane-header .subtitle").textContent === "Group · 2 members"`)
+	b.Click("[data-test=add-member]")
+	b.Until(`document.querySelector("[data-test=members]").textContent.includes("owner")`)
+	b.Fill("[data-test=member-user]", "cy\r")
+	b.Until(`document.querySelector("dialog") === null`)
 	if data := p.until("conversations.add", 1)[0].Data; data["user"] != "cy" {
 		t.Errorf("added %v", data)
 	}
-	b.click(`[data-conversation="c.news"] button`)
-	b.until(`document.querySelector("[data-test=compose]").checkVisibility() === false && document.querySelector(".readonly").checkVisibility()`)
+	b.Click(`[data-conversation="c.news"] button`)
+	b.Until(`document.querySelector("[data-test=compose]").checkVisibility() === false && document.querySelector(".readonly").checkVisibility()`)
 	p.event("conversation", object{"conversation": "g.general", "change": "removed"})
-	b.until(`document.querySelector("[data-conversation='g.general']") === null`)
+	b.Until(`document.querySelector("[data-conversation='g.general']") === null`)
 }
 
 // contrast lists the texts in sight whose contrast against what they stand on is below 4.5 (WCAG 2, AA).
@@ -263,19 +264,16 @@ func testAccessible(t *testing.T, browser context.Context, p *peer) {
 	check := func(where string) {
 		t.Helper()
 		for _, theme := range []string{"light", "dark"} {
-			media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}
-			if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, media); err != nil {
-				t.Fatal(err)
-			}
-			if bad := eval[[]string](b, contrast); len(bad) > 0 {
+			b.Prefer(theme)
+			if bad := webtest.Eval[[]string](b.Tab, contrast); len(bad) > 0 {
 				t.Errorf("%s, %s: too little contrast:\n%s", where, theme, strings.Join(bad, "\n"))
 			}
 		}
 	}
-	b.until(`document.querySelector("[data-test=user]") !== null`)
+	b.Until(`document.querySelector("[data-test=user]") !== null`)
 	check("sign-in")
-	b.do(chromedp.Navigate(p.URL + "/?#token=t1&refresh=r1"))
-	b.until(`document.querySelector("[data-conversation='g.general']") !== null`)
+	b.Do(chromedp.Navigate(p.URL + "/?#token=t1&refresh=r1"))
+	b.Until(`document.querySelector("[data-conversation='g.general']") !== null`)
 	p.setScript(func(c call) *reply {
 		if c.Name == "send.post" {
 			return &reply{code: "too_large"}
@@ -283,25 +281,25 @@ func testAccessible(t *testing.T, browser context.Context, p *peer) {
 		return nil
 	})
 	// By keyboard alone: into the list, down to the group, and write there.
-	b.do(chromedp.Focus(chromedp.CSS("[data-conversation='d.ada.bob'] button")), chromedp.KeyEvent("\ue015"))
-	b.until(`document.activeElement.closest("[data-conversation='g.general'], [data-conversation='d.ada.bob']") !== null`)
-	b.do(chromedp.Focus(chromedp.CSS("[data-conversation='g.general'] button")), chromedp.KeyEvent("\r"))
-	b.until(`document.activeElement.dataset.test === "compose"`)
-	b.write("refused")
-	b.until(`document.querySelector(".failure") !== null`)
+	b.Do(chromedp.Focus(chromedp.CSS("[data-conversation='d.ada.bob'] button")), chromedp.KeyEvent("\ue015"))
+	b.Until(`document.activeElement.closest("[data-conversation='g.general'], [data-conversation='d.ada.bob']") !== null`)
+	b.Do(chromedp.Focus(chromedp.CSS("[data-conversation='g.general'] button")), chromedp.KeyEvent("\r"))
+	b.Until(`document.activeElement.dataset.test === "compose"`)
+	b.Write("refused")
+	b.Until(`document.querySelector(".failure") !== null`)
 	check("chat")
-	if bad := eval[[]string](b, unlabelled); len(bad) > 0 {
+	if bad := webtest.Eval[[]string](b.Tab, unlabelled); len(bad) > 0 {
 		t.Errorf("not labelled:\n%s", strings.Join(bad, "\n"))
 	}
-	b.click("[data-seq='2'] .more")
-	b.until(`document.activeElement.getAttribute("role") === "menuitem"`)
+	b.Click("[data-seq='2'] .more")
+	b.Until(`document.activeElement.getAttribute("role") === "menuitem"`)
 	check("menu")
-	b.do(chromedp.KeyEvent("\x1b"))
-	b.until(`document.querySelector("[role=menu]") === null && document.activeElement.matches("[data-seq='2'] .more")`)
-	b.do(chromedp.EmulateViewport(360, 640))
-	if wide := eval[int](b, `document.documentElement.scrollWidth`); wide > 360 {
+	b.Do(chromedp.KeyEvent("\x1b"))
+	b.Until(`document.querySelector("[role=menu]") === null && document.activeElement.matches("[data-seq='2'] .more")`)
+	b.Do(chromedp.EmulateViewport(360, 640))
+	if wide := webtest.Eval[int](b.Tab, `document.documentElement.scrollWidth`); wide > 360 {
 		t.Errorf("the page is %d px wide on a screen of 360", wide)
 	}
-	b.click("[data-test=back]")
-	b.until(`document.querySelector(".has-open") === null`)
+	b.Click("[data-test=back]")
+	b.Until(`document.querySelector(".has-open") === null`)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/confab-im/confab/edge/web"
+
+	"github.com/confab-im/confab/edge/web/webtest"
 )
 
 // object is a JSON object of the protocol.
@@ -402,7 +404,7 @@ func (p *peer) made(name string) []call {
 // until waits for a call to have been made n times, and returns these calls.
 func (p *peer) until(name string, n int) []call {
 	p.t.Helper()
-	if !eventually(func() bool { return len(p.made(name)) >= n }) {
+	if !webtest.Eventually(func() bool { return len(p.made(name)) >= n }) {
 		p.t.Fatalf("%s was called %d times, want %d", name, len(p.made(name)), n)
 	}
 	return p.made(name)

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/evanw/esbuild/pkg/api"
+
+	"github.com/confab-im/confab/edge/web/webtest"
 )
 
 // TestSDK runs the parts of the SDK that need no server, in a browser because that is where they must work.
@@ -20,11 +22,11 @@ func TestSDK(t *testing.T) {
 	if len(bundle.Errors) > 0 {
 		t.Fatal(bundle.Errors)
 	}
-	b := open(t, startBrowser(t), "data:text/html,<div id=app></div>")
-	eval[bool](b, string(bundle.OutputFiles[0].Contents)+";globalThis.sdk = sdk; true")
+	b := open(t, webtest.Start(t), "data:text/html,<div id=app></div>")
+	webtest.Eval[bool](b.Tab, string(bundle.OutputFiles[0].Contents)+";globalThis.sdk = sdk; true")
 	for _, c := range sdkTests {
 		t.Run(c.name, func(t *testing.T) {
-			if !eval[bool](b, "(async () => {"+c.script+"})()") {
+			if !webtest.Eval[bool](b.Tab, "(async () => {"+c.script+"})()") {
 				t.Error("not so")
 			}
 		})

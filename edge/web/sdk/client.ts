@@ -68,7 +68,7 @@ export class Client extends Emitter<ClientEvents> {
   private readonly watched = new Set<UserID>();
   private listing: Promise<void> | undefined;
   private listAgain = false;
-  private typedAt = 0;
+  private readonly typedAt = new Map<ConversationID, number>();
 
   constructor(
     readonly me: UserID,
@@ -126,6 +126,7 @@ export class Client extends Emitter<ClientEvents> {
   // ---- what the user does
 
   post(conversation: ConversationID, body: Body, replyTo?: number): Item {
+    this.typedAt.delete(conversation);
     const known = this.ensure(conversation);
     const unborn = known.peer !== "" && known.head.seq === 0;
     const data: Item["data"] = unborn ? { to: known.peer, body } : { conversation, body };
@@ -145,11 +146,11 @@ export class Client extends Emitter<ClientEvents> {
     return this.outbox.add("send.react", conversation, { conversation, seq, emoji, ...(remove ? { remove } : {}) });
   }
 
-  /** typing says so at most every three seconds; it is never stored. */
+  /** typing says so at most every three seconds, and at once after a post, which ends it for the others; it is never stored. */
   typing(conversation: ConversationID): void {
     const now = Date.now();
-    if (now - this.typedAt < TYPING_SENT_EVERY_MS) return;
-    this.typedAt = now;
+    if (now - (this.typedAt.get(conversation) ?? 0) < TYPING_SENT_EVERY_MS) return;
+    this.typedAt.set(conversation, now);
     this.connection.notify("signal", { conversation, kind: "typing" });
   }
 
