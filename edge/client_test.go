@@ -172,7 +172,8 @@ func (c *client) begin(name string, data any) chan wire.ServerFrame {
 	id := fmt.Sprint(c.lastID)
 	c.open[id] = answer
 	c.mu.Unlock()
-	c.raw(fmt.Sprintf(`{"id":%s,"call":%q,"data":%s}`, id, name, body))
+	quoted, _ := json.Marshal(name) // a string always encodes
+	c.raw(fmt.Sprintf(`{"id":%s,"call":%s,"data":%s}`, id, quoted, body))
 	return answer
 }
 
