@@ -104,6 +104,9 @@ func (s *service) members(ctx context.Context, call *functions.Call, in *wire.Me
 // update changes title and policy: the record first, since a policy can restrict, and then the log. What is as it was only gets its entry once
 // more, since a crash may have left it out.
 func (s *service) update(ctx context.Context, call *functions.Call, in *wire.Update) (wire.Changed, error) {
+	if in.Title != nil && *in.Title == "" {
+		return wire.Changed{}, errNoTitle
+	}
 	changed, err := retry(ctx, func() (wire.Seq, error) { return s.change(ctx, call, in) })
 	if err == nil {
 		s.tellMembers(ctx, in.Conversation)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -128,6 +129,32 @@ func TestAConversationKeepsAnOwner(t *testing.T) {
 	w.change(wire.Conflict, "bob", conversations.MethodRole, wire.MemberUpdate{Conversation: team, User: "bob", Role: wire.RoleReader})
 	w.change("", "bob", conversations.MethodLeave, wire.ConversationQuery{Conversation: team})
 	w.change(wire.NotFound, "bob", conversations.MethodGet, wire.ConversationQuery{Conversation: team})
+}
+
+func TestWhatIsMissingOrWrongIsRefused(t *testing.T) {
+	w := newWorld(t, "ada", "bob")
+	team := w.group("ada", "bob")
+	for data, c := range map[string]struct {
+		m    subjects.Method
+		code wire.Code
+	}{
+		`{"kind":"group"}`:                                              {conversations.MethodCreate, wire.BadData},
+		`{"kind":"direct","title":"T"}`:                                 {conversations.MethodCreate, wire.BadData},
+		`{"kind":"group","title":"T","id":"a.b"}`:                       {conversations.MethodCreate, wire.BadID},
+		`{"kind":"group","title":"T","members":["*"]}`:                  {conversations.MethodCreate, wire.BadID},
+		`{"kind":"group","title":"T","policy":{"history":"all"}}`:       {conversations.MethodCreate, wire.BadData},
+		`{"conversation":"g.>"}`:                                        {conversations.MethodGet, wire.BadID},
+		`{}`:                                                            {conversations.MethodGet, wire.BadData},
+		`{"conversation":"` + string(team) + `"}`:                       {conversations.MethodUpdate, wire.BadData},
+		`{"conversation":"` + string(team) + `","title":""}`:            {conversations.MethodUpdate, wire.BadData},
+		`{"conversation":"` + string(team) + `","user":"bob"}`:          {conversations.MethodRole, wire.BadData},
+		`{"conversation":"` + string(team) + `","user":"x","role":"k"}`: {conversations.MethodAdd, wire.BadData},
+		`{"conversation":"` + string(team) + `","user":">"}`:            {conversations.MethodRemove, wire.BadID},
+	} {
+		if _, err := w.caller.Call(t.Context(), "conversations", c.m, functionstest.As("ada").Header(), []byte(data)); wire.CodeOf(err) != c.code {
+			t.Errorf("%s %s: %v, want %s", c.m, data, err, c.code)
+		}
+	}
 }
 
 func TestUnknownFoundersLeaveNoTrace(t *testing.T) {

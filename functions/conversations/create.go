@@ -18,6 +18,9 @@ import (
 // entry, with which the conversation is there. Until then nobody can change anything in it, and its creator may begin again, also after a
 // crash; from then on the id is taken for the creator as well.
 func (s *service) create(ctx context.Context, call *functions.Call, in *wire.Create) (wire.ConversationInfo, error) {
+	if in.Title == "" {
+		return wire.ConversationInfo{}, errNoTitle
+	}
 	founders := foundersOf(call.User, in.Members)
 	if err := s.allExist(ctx, founders); err != nil {
 		return wire.ConversationInfo{}, err

@@ -47,6 +47,9 @@ const createTimeout = 15 * time.Second
 // changeTries bounds how often a change is decided anew because somebody else changed the same record.
 const changeTries = 8
 
+// retryAfter is what a caller is told whose change lost against others changeTries times.
+const retryAfter = 200 * time.Millisecond
+
 // Config tunes the function. There is nothing to tune yet.
 type Config struct{}
 
@@ -123,7 +126,8 @@ func retry(ctx context.Context, change func() (wire.Seq, error)) (wire.Changed, 
 			return wire.Changed{}, coded(err)
 		}
 		if try == changeTries {
-			return wire.Changed{}, fmt.Errorf("%w (%w)", wire.Errorf(wire.Conflict, "Others change the same at the same time; try again."), err)
+			// An unknown code: the first half of the change may stand.
+			return wire.Changed{}, fmt.Errorf("%w (%w)", wire.RetryAfter(wire.Unavailable, retryAfter, "Others change the same at the same time; try again."), err)
 		}
 		select {
 		case <-ctx.Done():

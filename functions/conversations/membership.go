@@ -21,9 +21,8 @@ import (
 //
 // A beginning is written before the entry so that the entry's client id can name it: the same addition once more finds the same
 // beginning, and its entry is a duplicate; an addition after a removal finds another.
-func isMember(m jetstream.Member) bool    { return m.Role != "" }
-func isBeginning(m jetstream.Member) bool { return m.Role == "" && m.JoinedSeq == 0 }
-func isEnding(m jetstream.Member) bool    { return m.Role == "" && m.JoinedSeq > 0 }
+func isMember(m jetstream.Member) bool { return m.Role != "" }
+func isEnding(m jetstream.Member) bool { return m.Role == "" && m.JoinedSeq > 0 }
 
 // place is a user in a conversation, and the call that wants something of it.
 type place struct {
@@ -51,7 +50,7 @@ func (s *service) begin(ctx context.Context, at place, change wire.MemberChange,
 		m = jetstream.Member{Conversation: at.conversation, User: at.user}
 	}
 	if m.Revision == 0 {
-		if m.Revision, err = s.store.PutMember(ctx, m); err != nil {
+		if m.Revision, err = s.store.PutMember(ctx, m); err != nil { // the beginning
 			return 0, err
 		}
 	}

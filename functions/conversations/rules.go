@@ -9,6 +9,7 @@ var (
 	errNoConversation = wire.Errorf(wire.NotFound, "There is no such conversation, or you are not in it.")
 	errNoUser         = wire.Errorf(wire.NotFound, "There is no such user.")
 	errNoMember       = wire.Errorf(wire.NotFound, "The user is not a member of the conversation.")
+	errNoTitle        = wire.Errorf(wire.BadData, "title is missing.")
 	errTaken          = wire.Errorf(wire.Conflict, "The id is taken; choose another one.")
 	errLastOwner      = wire.Errorf(wire.Conflict, "A conversation with members needs an owner; make another member an owner first.")
 	errDirect         = wire.Errorf(wire.Forbidden, "A direct conversation belongs to its two users and cannot be changed.")

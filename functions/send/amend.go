@@ -66,6 +66,7 @@ func (s *sender) amend(ctx context.Context, at seat, draft jetstream.Draft, may 
 	var author subjects.User // of the target, once it was read; it never changes
 	appended, err := s.put(ctx, entry{
 		conversation: at.conversation,
+		by:           at.user,
 		draft:        draft,
 		allow: func(ctx context.Context, tail jetstream.Tail) error {
 			by, err := s.standing(ctx, at, tail)

@@ -28,18 +28,20 @@ const (
 // entry is something to be appended.
 type entry struct {
 	conversation subjects.Conversation
+	by           subjects.User // whose standing decides; "" for an entry that was decided elsewhere
 	draft        jetstream.Draft
 	// allow decides whether the draft may follow the tail; the error is the caller's answer. It runs again whenever the tail moved.
 	allow func(ctx context.Context, tail jetstream.Tail) error
 }
 
 // put appends an entry, with as many tries as the call has time for. Every try is decided anew against the tail that it is appended to.
-// The error of a decision is definite. After a try without an answer it may or may not be stored, and the next try with the same client id finds
-// out; where there is no time for that, the error's code says that the outcome is unknown.
+// A refusal is definite, unless an earlier try got no answer: that one may be stored. The next try with the same client id finds out; where it
+// does not, because there is no time or it is refused by now, the error's code says that the outcome is unknown.
 func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 	ctx, cancel := withMargin(ctx)
 	defer cancel()
-	tail, known := s.tails.get(e.conversation)
+	tail, known := s.remembered(e)
+	var open error // of a try without an answer
 	for try := 0; ; try++ {
 		if !known {
 			var err error
@@ -52,7 +54,7 @@ func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 				known = false // a remembered tail may be behind: refuse nobody because of it
 				continue
 			}
-			return jetstream.Appended{}, err
+			return jetstream.Appended{}, definite(err, open)
 		}
 		appended, err := s.try(ctx, e, tail)
 		if err == nil {
@@ -61,10 +63,33 @@ func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 		}
 		s.tails.drop(e.conversation)
 		known = false
+		if unanswered(err) {
+			open = err
+		}
 		if err := s.again(ctx, e.conversation, err, try); err != nil {
-			return jetstream.Appended{}, err
+			return jetstream.Appended{}, definite(err, open)
 		}
 	}
+}
+
+// definite returns a refusal, or that the outcome is unknown where a try is open.
+func definite(refusal, open error) error {
+	if open == nil || wire.CodeOf(refusal).Info().Unknown {
+		return refusal
+	}
+	return unavailable(fmt.Errorf("%w, after a try without an answer: %w", refusal, open))
+}
+
+// remembered returns the tail of the conversation if it is known, to those alone whose standing is known as well: to others, a conversation in
+// use must not take another time to refuse them than one that does not exist.
+func (s *sender) remembered(e entry) (jetstream.Tail, bool) {
+	tail, known := s.tails.get(e.conversation)
+	if known && e.by != "" {
+		_, direct := e.conversation.Peer(e.by)
+		decided, ok := s.decisions.get(seat{e.conversation, e.by})
+		known = direct || ok && decided.epoch == tail.Epoch
+	}
+	return tail, known
 }
 
 func (s *sender) try(ctx context.Context, e entry, tail jetstream.Tail) (jetstream.Appended, error) {

@@ -28,6 +28,7 @@ func (s *sender) post(ctx context.Context, call *functions.Call, in *wire.Post) 
 	at := seat{conversation, call.User}
 	appended, err := s.put(ctx, entry{
 		conversation: conversation,
+		by:           call.User,
 		draft:        jetstream.Draft{Kind: wire.KindMessage, From: call.User, ClientID: in.ClientID, Body: in.Body, ReplyTo: in.ReplyTo},
 		allow: func(ctx context.Context, tail jetstream.Tail) error {
 			return s.mayPost(ctx, at, tail, in)
