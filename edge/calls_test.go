@@ -12,6 +12,7 @@ import (
 )
 
 func TestHelloSignsIn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge()
 	c := r.dial(t)

@@ -180,10 +180,16 @@ func (c *client) begin(name string, data any) chan wire.ServerFrame {
 // call sends a call and waits for its answer.
 func (c *client) call(name string, data any) (json.RawMessage, *wire.Error) {
 	c.t.Helper()
+	answer := c.begin(name, data)
 	select {
-	case f := <-c.begin(name, data):
+	case f := <-answer:
 		return f.OK, f.Error
 	case <-c.ended:
+		select {
+		case f := <-answer: // it came before the end
+			return f.OK, f.Error
+		default:
+		}
 		return nil, wire.Errorf("closed", "%d", c.code)
 	case <-time.After(patience):
 		c.t.Fatalf("%s is not answered", name)

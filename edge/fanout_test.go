@@ -124,6 +124,7 @@ func TestMembershipBeginsAndEndsAtItsEntry(t *testing.T) {
 }
 
 func TestARemovalWhoseLiveCopyIsLostEndsTheMembership(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.HeadEvery = time.Hour })
 	w.add("g.one", "ada")

@@ -234,6 +234,7 @@ func TestNothingOperationalIsPublic(t *testing.T) {
 }
 
 func TestIdsReachNoSubject(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.Limits = None() })
 	tap, err := w.server.Connect(t).SubscribeSync(">")

@@ -11,6 +11,7 @@ import (
 )
 
 func TestExpiryClosesAndAFreshTokenExtends(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge()
 	short := func(device string) *client {
@@ -39,6 +40,7 @@ func TestExpiryClosesAndAFreshTokenExtends(t *testing.T) {
 }
 
 func TestRevocationClosesWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.edge(), w.edge(func(c *Config) { c.Name = "edge-b" })
 	one, two, other := a.connect(t, w, "ada", "one"), b.connect(t, w, "ada", "two"), b.connect(t, w, "bob", "one")
@@ -91,6 +93,7 @@ func (c *client) state(user string, want wire.State) {
 }
 
 func TestPresenceIsFollowed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.edge(), w.edge(func(c *Config) { c.Name = "edge-b" })
 	ada := a.connect(t, w, "ada", "web")
@@ -172,6 +175,7 @@ func TestAnEdgeThatDiesTakesItsDevicesOffline(t *testing.T) {
 }
 
 func TestDrainAnswersWhatIsOpenAndClosesAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.DrainWindow = 300 * time.Millisecond })
 	ada, bob := r.connect(t, w, "ada", "web"), r.connect(t, w, "bob", "web")

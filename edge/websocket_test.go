@@ -70,6 +70,7 @@ func closeCode(t testing.TB, conn net.Conn) int {
 }
 
 func TestViolationsOfTheProtocolClose(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge()
 	hugeClaim := append([]byte{fin | textFrame, 0x80 | 127}, binary.BigEndian.AppendUint64(nil, math.MaxInt64)...)
@@ -139,6 +140,7 @@ func rawHello(t *testing.T, w *world, conn net.Conn, user string) {
 }
 
 func TestSlowClientsAreClosed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.Limits.Hello, c.Limits.Message = 400*time.Millisecond, 600*time.Millisecond })
 	drip := func(conn net.Conn, bytes []byte, ended chan struct{}) {
@@ -186,6 +188,7 @@ func TestSlowClientsAreClosed(t *testing.T) {
 }
 
 func TestAClientThatAnswersNoPingIsClosed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.Limits.Ping, c.Limits.Pong = time.Second, time.Second })
 	lively := r.connect(t, w, "ada", "web")
@@ -200,6 +203,7 @@ func TestAClientThatAnswersNoPingIsClosed(t *testing.T) {
 }
 
 func TestAClientThatDoesNotReadIsClosedAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.edge(func(c *Config) { c.Limits.QueueFrames, c.Limits.QueueBytes, c.Limits.Write = 64, 1<<20, 5*time.Second })
 	w.add("g.one", "ada")
