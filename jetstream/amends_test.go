@@ -67,7 +67,7 @@ func TestAmendsFoldAsTheLogSays(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	server, s, lame := denying(t, "$KV.IM_AMENDS.>")
+	server, s, lame := denying(t, subjects.BucketSubject(subjects.BucketAmends, ">"))
 	w := newWriter(t, s, talk)
 	m := &model{conv: talk}
 	for i := range 400 {
@@ -199,10 +199,10 @@ func TestRecallsKeepTheChainWhole(t *testing.T) {
 func TestAHalfDoneRecallIsCompleted(t *testing.T) {
 	t.Parallel()
 	for name, denied := range map[string]string{
-		"before it is recorded":       "$KV.IM_AMENDS.>",
-		"between two pages' records":  "$KV.IM_AMENDS.g.talk.0",
-		"before anything is erased":   "$JS.API.STREAM.MSG.DELETE.>",
-		"before any page's edit goes": "$KV.IM_AMENDS.g.talk.1",
+		"before it is recorded":      subjects.BucketSubject(subjects.BucketAmends, ">"),
+		"before the edit's page":     subjects.BucketSubject(subjects.BucketAmends, subjects.AmendsKey(talk, 1)),
+		"between two pages' records": subjects.BucketSubject(subjects.BucketAmends, subjects.AmendsKey(talk, 0)),
+		"before anything is erased":  subjects.EraseMessage("*"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -213,8 +213,12 @@ func TestAHalfDoneRecallIsCompleted(t *testing.T) {
 				m.add(t, w.append(message("ada", "text")).Entry)
 			}
 			m.add(t, w.append(editOf(5, "ada", "changed")).Entry)
-			m.add(t, crash(t, lame, w, recallOf(5, "ada")).Entry)
+			recall := recallOf(5, "ada")
+			recall.ClientID = "recall"
+			recalled := crash(t, lame, w, recall)
+			m.add(t, recalled.Entry)
 			m.check(t, s, 50)
+			w.repeated("the recall", recall, recalled.Entry)
 			if _, err := w.try(editOf(5, "ada", "too late")); !errors.Is(err, jetstream.ErrErased) {
 				t.Errorf("editing what was recalled: %v", err)
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -163,5 +164,29 @@ func TestWithoutAServerTheOutcomeIsUnknown(t *testing.T) {
 	_, err := s.Append(ctx, talk, w.tail, message("ada", "two"))
 	if !errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrTailMoved) {
 		t.Errorf("append without a server: %v", err)
+	}
+}
+
+// TestWhatCannotBeReadBackIsNotStored tries entries after which nothing could be appended any more.
+func TestWhatCannotBeReadBackIsNotStored(t *testing.T) {
+	s := jetstreamtest.Start(t).Store(t)
+	w := newWriter(t, s, talk)
+	w.post("ada", "one")
+	for name, d := range map[string]jetstream.Draft{
+		"no author":                 message("", "x"),
+		"an author that is no id":   message("a b", "x"),
+		"no kind":                   {From: "ada", Body: textBody("x")},
+		"a body that is not JSON":   {Kind: wire.KindMessage, From: "ada", Body: json.RawMessage(`{"text":`)},
+		"a reaction without emoji":  {Kind: wire.KindReaction, From: "ada", Target: 1, Body: json.RawMessage(`{"emoji":7}`)},
+		"a body that does not fit":  message("ada", strings.Repeat("x", jetstream.MaxEntry)),
+		"a body beyond max_payload": message("ada", strings.Repeat("x", 2<<20)),
+	} {
+		_, err := w.try(d)
+		if err == nil || errors.Is(err, jetstream.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w.reload(); w.tail.Seq != 1 {
+		t.Errorf("the tail is %d", w.tail.Seq)
 	}
 }
