@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime/debug"
 
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/subjects/wire"
@@ -55,12 +54,8 @@ func explainOne(w io.Writer, name string) bool {
 	return false
 }
 
-// version prints the version that the Go module system knows, or the commit of a build from a checkout.
+// version prints the version of this build.
 func version(_ context.Context, c call) error {
-	name := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		name = info.Main.Version
-	}
-	fmt.Fprintln(c.out, "confab", name)
-	return nil
+	_, err := fmt.Fprintln(c.out, "confab", process.Version())
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
@@ -48,8 +49,10 @@ func badFrames(t *testing.T, target Target) {
 	answered(`{"id":76,"call":"no.such"}`, "76", wire.UnknownCall)
 	ada.raw("{\"id\":80,\"call\":\"ping\"}\n\n{\"id\":81,\"call\":\"ping\"}\n")
 	call[wire.Empty](ada, wire.CallPing, wire.Empty{})
-	for range 10 {
-		ada.raw("{")
+	for range 10 { // some were sent above; when enough have come, a write fails
+		ada.write.Lock()
+		_ = ada.socket.WriteMessage(websocket.TextMessage, []byte("{"))
+		ada.write.Unlock()
 	}
 	if code := ada.ended(); code != wire.CloseBadFrames {
 		t.Errorf("ten bad lines closed with %d, want %d", code, wire.CloseBadFrames)

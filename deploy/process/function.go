@@ -60,7 +60,7 @@ func Function[C any](name string, build func(C) functions.Function) func(ctx con
 			}
 		}()
 		options := functions.Options{
-			Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout,
+			Version: Version(), Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout,
 			Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
 		}
 		if err := functions.Run(ctx, build(config.Own), env, options); err != nil {

@@ -153,7 +153,7 @@ func (s *system) runFunction(ctx context.Context, f functions.Function) error {
 		return err
 	}
 	defer caller.Close()
-	return functions.Run(ctx, f, functions.Env{NATS: nc, Log: s.log, Caller: caller}, functions.Options{})
+	return functions.Run(ctx, f, functions.Env{NATS: nc, Log: s.log, Caller: caller}, functions.Options{Version: process.Version()})
 }
 
 // stop drains the functions.
