@@ -51,6 +51,30 @@ func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 	return s.writeLayout(ctx, p)
 }
 
+// Keep declares the assets, and again whenever the connection comes back, until ctx ends: a server that ran alone and was started anew has
+// lost those that live in memory. It returns the error of the first time, and tells failed of later ones.
+func Keep(ctx context.Context, nc *nats.Conn, p Profile, failed func(error)) error {
+	// The channel holds one change; more of them while a declaration runs are the same news.
+	connected := nc.StatusChanged(nats.CONNECTED)
+	defer nc.RemoveStatusListener(connected)
+	if err := Declare(ctx, nc, p); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, open := <-connected:
+			if !open { // the connection was closed for good
+				return nil
+			}
+			if err := Declare(ctx, nc, p); err != nil && ctx.Err() == nil {
+				failed(err)
+			}
+		}
+	}
+}
+
 func declareAsset(ctx context.Context, js jetstream.JetStream, a Asset, p Profile) error {
 	want := a.config(p)
 	for range declareTries {

@@ -69,6 +69,28 @@ func TestAssetsAreFitForAnOperator(t *testing.T) {
 	}
 }
 
+func TestKeepMakesWhatARestartLost(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	kept := make(chan error, 1)
+	go func() { kept <- jetstream.Keep(ctx, nc, jetstream.Profile{}, func(error) {}) }()
+	store, err := jetstream.Open(t.Context(), nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	server.Restart(t)
+	eventually(t, "the presence bucket after a restart", func() bool {
+		_, err := store.PresenceRecords(t.Context(), []subjects.User{"ada"})
+		return err == nil
+	})
+	cancel()
+	if err := <-kept; err != nil {
+		t.Errorf("at its end: %v", err)
+	}
+}
+
 // A seq would be given twice if the newest entry of a conversation could vanish.
 func TestMessagesAreNeverDiscarded(t *testing.T) {
 	server := jetstreamtest.Start(t)

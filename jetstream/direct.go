@@ -156,10 +156,14 @@ func (s *Store) erase(ctx context.Context, stream string, seq uint64) error {
 	if err := s.ask(ctx, subjects.EraseMessage(stream), readRequest{Seq: seq}, &answer); err != nil {
 		return err
 	}
-	if answer.Error != nil && !errors.Is(answer.Error, ErrNotFound) {
-		return answer.Error
+	if answer.Error == nil || errors.Is(answer.Error, ErrNotFound) {
+		return nil
 	}
-	return nil
+	// The server has more than one code for a message that is not there.
+	if _, err := s.sequenceFromLeader(ctx, stream, seq); errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return answer.Error
 }
 
 // keys returns, from the leader, the subjects under which a stream holds messages, in ascending order. It costs about a microsecond each.
@@ -223,22 +227,30 @@ func (s *Store) ask(ctx context.Context, subject string, body, answer any) error
 	return nil
 }
 
-// request sends one request and waits for one answer. While nobody listens, which proves that nothing was delivered, it tries again for
-// absentPatience.
-func (s *Store) request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+// request sends one request and waits for one answer.
+func (s *Store) request(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for began := time.Now(); ; {
-		reply, err := s.nc.RequestMsgWithContext(ctx, msg)
-		if err == nil {
-			return reply, nil
+	err = untilHeard(ctx, func() error {
+		if reply, err = s.nc.RequestMsgWithContext(ctx, msg); err != nil {
+			return natsError(err)
 		}
+		return nil
+	})
+	return reply, err
+}
+
+// untilHeard repeats a try while nobody listens, which proves that nothing was delivered, for at most absentPatience: a stream that changes its
+// leader, or a server that starts, is there again in a moment.
+func untilHeard(ctx context.Context, try func() error) error {
+	for began := time.Now(); ; {
+		err := try()
 		if !errors.Is(err, nats.ErrNoResponders) || time.Since(began) > absentPatience {
-			return nil, natsError(err)
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, natsError(err)
+			return err
 		case <-time.After(20*time.Millisecond + rand.N(60*time.Millisecond)):
 		}
 	}

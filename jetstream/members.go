@@ -137,7 +137,7 @@ func (s *Store) PutMembers(ctx context.Context, members []Member) error {
 				}
 				requests[i] = &nats.Msg{Subject: subjects.BucketSubject(subjects.BucketMembers, key), Data: data}
 			}
-			if err := s.publishAll(ctx, requests); err != nil {
+			if err := untilHeard(ctx, func() error { return s.publishAll(ctx, requests) }); err != nil {
 				return fmt.Errorf("put %d members: %w", len(members), err)
 			}
 		}
@@ -226,23 +226,26 @@ func (s *Store) CountMembers(ctx context.Context, c subjects.Conversation) (int,
 		return 0, fmt.Errorf("write a request: %w", err)
 	}
 	count := 0
-	var failure error
-	request := []*nats.Msg{{Subject: subjects.DirectRead(stream), Data: body}}
-	err = s.replies.gather(ctx, request, func(_ int, m *nats.Msg) bool {
-		pending := m.Header.Get("Nats-Num-Pending")
-		switch status := m.Header.Get("Status"); status {
-		case "":
-			left, err := strconv.Atoi(pending)
-			count, failure = left+1, err
-			return err != nil
-		case "404", "204":
-			return true
-		default:
-			failure = statusError(status, m.Header.Get("Description"))
-			return true
-		}
+	err = untilHeard(ctx, func() error {
+		var failure error
+		request := []*nats.Msg{{Subject: subjects.DirectRead(stream), Data: body}}
+		err := s.replies.gather(ctx, request, func(_ int, m *nats.Msg) bool {
+			switch status := m.Header.Get("Status"); status {
+			case "": // the first of them
+				var left int
+				left, failure = strconv.Atoi(m.Header.Get("Nats-Num-Pending"))
+				count = left + 1
+				return failure != nil
+			case "404", "204":
+				return true
+			default:
+				failure = statusError(status, m.Header.Get("Description"))
+				return true
+			}
+		})
+		return firstError(err, failure)
 	})
-	if err := firstError(err, failure); err != nil {
+	if err != nil {
 		return 0, fmt.Errorf("count the members of %s: %w", c, err)
 	}
 	return count, nil

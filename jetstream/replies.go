@@ -114,33 +114,37 @@ func (r *replies) forget(id uint64) {
 func (s *Store) bySequences(ctx context.Context, stream string, sequences []uint64) ([]*rawMsg, error) {
 	found := make([]*rawMsg, len(sequences))
 	for start := 0; start < len(sequences); start += maxPipelined {
-		window := sequences[start:min(start+maxPipelined, len(sequences))]
-		requests := make([]*nats.Msg, len(window))
-		for i, seq := range window {
-			requests[i] = &nats.Msg{Subject: subjects.DirectRead(stream), Data: append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')}
-		}
-		var failure error
-		missing := len(window)
-		err := s.replies.gather(ctx, requests, func(i int, m *nats.Msg) bool {
-			if i < 0 || i >= len(window) {
-				return false
-			}
-			msg, err := directMsg(m)
-			switch {
-			case err == nil:
-				found[start+i] = msg
-			case !errors.Is(err, ErrNotFound):
-				failure = err
-				return true
-			}
-			missing--
-			return missing == 0
-		})
-		if err := firstError(err, failure); err != nil {
-			return nil, fmt.Errorf("read %d messages of %s: %w", len(window), stream, err)
+		end := min(start+maxPipelined, len(sequences))
+		err := untilHeard(ctx, func() error { return s.readWindow(ctx, stream, sequences[start:end], found[start:end]) })
+		if err != nil {
+			return nil, fmt.Errorf("read %d messages of %s: %w", end-start, stream, err)
 		}
 	}
 	return found, nil
+}
+
+// readWindow reads into found, which is as long as sequences.
+func (s *Store) readWindow(ctx context.Context, stream string, sequences []uint64, found []*rawMsg) error {
+	requests := make([]*nats.Msg, len(sequences))
+	for i, seq := range sequences {
+		requests[i] = &nats.Msg{Subject: subjects.DirectRead(stream), Data: append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')}
+	}
+	var failure error
+	missing := len(sequences)
+	err := s.replies.gather(ctx, requests, func(i int, m *nats.Msg) bool {
+		if i < 0 || i >= len(found) {
+			return false
+		}
+		msg, err := directMsg(m)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			failure = err
+			return true
+		}
+		found[i] = msg
+		missing--
+		return missing == 0
+	})
+	return firstError(err, failure)
 }
 
 // multiLast returns the last message under each of the given subjects, from any replica, in ascending order of stream sequence; subjects
@@ -160,10 +164,14 @@ func (s *Store) multiLastUpTo(ctx context.Context, stream string, names []string
 	for batch := range slices.Chunk(names, maxSubjects) {
 		request := readRequest{MultiLast: batch, MaxBytes: maxBatchBytes}
 		for more := true; more; {
-			part, end, err := s.readBatch(ctx, stream, request)
-			if err == nil {
-				more, err = request.goOn(end, &upTo)
-			}
+			var part []*rawMsg
+			err := untilHeard(ctx, func() (err error) {
+				var end *nats.Msg
+				if part, end, err = s.readBatch(ctx, stream, request); err == nil {
+					more, err = request.goOn(end, &upTo)
+				}
+				return err
+			})
 			switch {
 			case errors.Is(err, ErrNotFound):
 				// With a part: one message vanished between the server's look-up and its read, so what came is not whole.

@@ -23,8 +23,9 @@ const startTimeout = 30 * time.Second
 type Server struct {
 	URL string // where clients connect; it stays the same over Restart
 
-	options *server.Options
-	server  *server.Server
+	options  *server.Options
+	server   *server.Server
+	declared bool
 }
 
 // Option changes how Start runs the server.
@@ -57,11 +58,17 @@ func Start(t testing.TB, options ...Option) *Server {
 	return s
 }
 
-// Restart stops the server and starts it again on the same port with the same data. Connections of Connect find it by themselves.
+// Restart stops the server and starts it again on the same port with the same data. Connections of Connect find it by themselves. If the
+// store was declared before, it is again, as the product does: what lives in memory is gone with a server that ran alone.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.Stop(t)
 	s.start(t)
+	if s.declared {
+		nc := s.Connect(t)
+		defer nc.Close()
+		s.declare(t, nc)
+	}
 }
 
 // Stop stops the server until Restart, for tests of what happens without a store.
@@ -93,17 +100,25 @@ func (s *Server) Store(t testing.TB) *jetstream.Store {
 // StoreOn returns a store on a given connection, after all assets were declared in their standalone form.
 func (s *Server) StoreOn(t testing.TB, nc *nats.Conn) *jetstream.Store {
 	t.Helper()
+	s.declare(t, nc)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
-		t.Fatalf("declare the store: %v", err)
-	}
 	store, err := jetstream.Open(ctx, nc)
 	if err != nil {
 		t.Fatalf("open the store: %v", err)
 	}
 	t.Cleanup(store.Close)
 	return store
+}
+
+func (s *Server) declare(t testing.TB, nc *nats.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
+		t.Fatalf("declare the store: %v", err)
+	}
+	s.declared = true
 }
 
 func (s *Server) start(t testing.TB) {

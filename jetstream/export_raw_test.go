@@ -1,0 +1,19 @@
+package jetstream
+
+// What tests of the raw reads see of this package; they cannot stand inside it, because package jetstreamtest imports it.
+
+type RawMsg = rawMsg
+
+var (
+	LastFromLeader     = (*Store).lastFromLeader
+	SequenceFromLeader = (*Store).sequenceFromLeader
+	LastDirect         = (*Store).lastDirect
+	BySequences        = (*Store).bySequences
+	MultiLast          = (*Store).multiLast
+	Publish            = (*Store).publish
+	PublishAll         = (*Store).publishAll
+	Erase              = (*Store).erase
+	Keys               = (*Store).keys
+	Fresh              = (*Store).fresh
+	Matching           = (*Store).matching
+)
