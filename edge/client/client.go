@@ -22,6 +22,7 @@ type Client struct {
 	ended  chan struct{}              // closed when every goroutine has ended
 
 	events chan Event
+	ids    minter
 
 	eventsMu     sync.Mutex // guards the two below
 	missed       int

@@ -88,10 +88,12 @@ func (l *link) read() {
 			l.frame(bytes.TrimSpace(text))
 		}
 	}
-	if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
+	if closed, ok := errors.AsType[*websocket.CloseError](err); ok && closed.Code != websocket.CloseAbnormalClosure {
 		err = &CloseError{Code: wire.CloseCode(closed.Code), Reason: closed.Text}
 	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		err = errors.New("the server fell silent")
+	} else {
+		err = fmt.Errorf("connection lost: %w", err)
 	}
 	l.mu.Lock()
 	if l.err == nil {

@@ -70,7 +70,7 @@ func (c *Client) mint(id *string) (minted bool) {
 	if *id != "" {
 		return false
 	}
-	*id = newClientID(c.now())
+	*id = c.ids.mint(c.now())
 	return true
 }
 
@@ -265,7 +265,7 @@ func (c *Client) remint(d *draft) error {
 	}
 	next := d.Draft
 	next.At = wire.At(c.now())
-	next.ClientID = newClientID(next.At.Time)
+	next.ClientID = c.ids.mint(next.At.Time)
 	fields["client_id"] = json.RawMessage(`"` + next.ClientID + `"`)
 	data, err := wire.Marshal(fields)
 	if err != nil {
