@@ -70,12 +70,12 @@ func TestAmendsFoldAsTheLogSays(t *testing.T) {
 	server, s, lame := denying(t, subjects.BucketSubject(subjects.BucketAmends, ">"))
 	w := newWriter(t, s, talk)
 	m := &model{conv: talk}
-	for i := range 400 {
+	for i := range 300 {
 		d := m.next(random)
 		d.ClientID = fmt.Sprint("c-", i)
 		if amends := d.Target != 0; amends && random.IntN(24) == 0 {
 			m.add(t, crash(t, lame, w, d).Entry)
-			m.check(t, s, 100)
+			m.check(t, s, 200)
 			w.tail = jetstream.Tail{} // the next appender is another process
 			continue
 		}
@@ -102,7 +102,7 @@ func TestAmendsFoldAsTheLogSays(t *testing.T) {
 	if err := bucket.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := s.RebuildAmends(t.Context(), talk); err != nil || changed < 5 {
+	if changed, err := s.RebuildAmends(t.Context(), talk); err != nil || changed < 4 {
 		t.Errorf("rebuilding from nothing changed %d records, %v", changed, err)
 	}
 	m.check(t, s, 37)

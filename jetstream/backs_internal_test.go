@@ -13,9 +13,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// TestBackPointersLeadEverywhere follows a log of 3,000 pages and walks it from its tail.
+// TestBackPointersLeadEverywhere follows a log of 1,500 pages and walks it from its tail.
 func TestBackPointersLeadEverywhere(t *testing.T) {
-	const pages = 3000
+	const pages = 1500
 	var (
 		b       backs
 		stream  uint64

@@ -99,7 +99,7 @@ func TestThreeReplicasAgree(t *testing.T) {
 	m := &model{conv: talk}
 	var drafts []jetstream.Draft
 	var firsts []wire.Entry
-	for i := range 150 {
+	for i := range 80 {
 		d := m.next(random)
 		d.ClientID = fmt.Sprint("c-", i)
 		w.store = either()
@@ -118,7 +118,7 @@ func TestThreeReplicasAgree(t *testing.T) {
 	if changed, err := either().RebuildAmends(t.Context(), talk); err != nil || changed != 0 {
 		t.Errorf("rebuilding changed %d records, %v", changed, err)
 	}
-	const posts = 40
+	const posts = 25
 	var racing sync.WaitGroup
 	for k, s := range stores {
 		racing.Go(func() {
