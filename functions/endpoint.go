@@ -76,7 +76,7 @@ func (e *endpoint) laneOf(call *Call) string {
 		return ""
 	}
 	call.decoded = in
-	return in.Lane()
+	return in.Lane(call.User)
 }
 
 // serve runs in a worker.

@@ -45,7 +45,7 @@ type Method struct {
 // Laned is a request that must be worked on in order with the others of its lane, which is a conversation. Requests of different lanes,
 // of the lane "" and of types that are not Laned run in parallel.
 type Laned interface {
-	Lane() string
+	Lane(from subjects.User) string
 }
 
 // Handlers holds what answers each method of a function.

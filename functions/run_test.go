@@ -28,7 +28,7 @@ type request struct {
 	Text         string `json:"text,omitempty"`
 }
 
-func (r *request) Lane() string { return r.Conversation }
+func (r *request) Lane(subjects.User) string { return r.Conversation }
 
 type answer struct {
 	Text string `json:"text"`

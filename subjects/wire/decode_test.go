@@ -149,12 +149,12 @@ func TestMarshalKeepsWhatTheClientSent(t *testing.T) {
 }
 
 func TestLanesAreConversations(t *testing.T) {
-	for want, request := range map[string]interface{ Lane() string }{
-		"g.1": &Post{Conversation: "g.1"}, "to bob": &Post{To: "bob"}, "g.2": &Edit{Conversation: "g.2"}, "g.3": &Recall{Conversation: "g.3"}, "g.4": &React{Conversation: "g.4"},
+	for want, request := range map[string]interface{ Lane(subjects.User) string }{
+		"g.1": &Post{Conversation: "g.1"}, "d.ada.bob": &Post{To: "bob"}, "g.2": &Edit{Conversation: "g.2"}, "g.3": &Recall{Conversation: "g.3"}, "g.4": &React{Conversation: "g.4"},
 		"g.5": &Append{Conversation: "g.5"}, "g.6": &MarkQuery{Conversation: "g.6"}, "g.7": &Create{Kind: subjects.KindGroup, ID: "7"}, "": &Create{Kind: subjects.KindGroup},
 		"g.8": &ConversationQuery{Conversation: "g.8"}, "g.9": &Update{Conversation: "g.9"}, "g.10": &MemberUpdate{Conversation: "g.10"},
 	} {
-		if got := request.Lane(); got != want {
+		if got := request.Lane("ada"); got != want {
 			t.Errorf("%T is in lane %q instead of %q", request, got, want)
 		}
 	}
