@@ -88,7 +88,7 @@ func (s *service) leave(ctx context.Context, call *functions.Call, in *wire.Conv
 func (s *service) mayLoseOwner(ctx context.Context, owner jetstream.Member, leaves bool) error {
 	others := false
 	for after, more := subjects.User(""), true; more; {
-		members, next, err := s.store.Members(ctx, owner.Conversation, after, wire.MaxMembers)
+		members, next, err := s.store.Members(ctx, owner.Conversation, after, membersAtOnce)
 		if err != nil {
 			return err
 		}
@@ -202,6 +202,10 @@ func (s *service) counts(ctx context.Context, ids []subjects.Conversation) ([]in
 	all.Wait()
 	return counts, errors.Join(failures...)
 }
+
+// membersAtOnce is how many members are looked through at a time. Each time costs a reading of all names, so few large steps are cheaper; a
+// member takes about 300 bytes.
+const membersAtOnce = 16 << 10
 
 // countsAtOnce is how many conversations' members are counted at a time.
 const countsAtOnce = 16

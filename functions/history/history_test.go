@@ -89,6 +89,15 @@ func TestHeadsComeInPages(t *testing.T) {
 	}
 }
 
+// span returns the seqs from one to another.
+func span(from, to wire.Seq) []wire.Seq {
+	all := []wire.Seq{}
+	for seq := from; seq <= to; seq++ {
+		all = append(all, seq)
+	}
+	return all
+}
+
 func TestAPageShowsTheTimeOfMembership(t *testing.T) {
 	w := newWorld(t, "ada", "bob", "eve")
 	team := w.group("team", "ada")
@@ -100,13 +109,6 @@ func TestAPageShowsTheTimeOfMembership(t *testing.T) {
 		w.post("ada", team, "after %d", i)
 	}
 	head := added + 5
-	range_ := func(from, to wire.Seq) []wire.Seq {
-		all := []wire.Seq{}
-		for seq := from; seq <= to; seq++ {
-			all = append(all, seq)
-		}
-		return all
-	}
 	first := decode(t, w.page("ada", wire.PageQuery{Conversation: team, Around: at(1), Limit: 1}).Entries[0]).At
 	check := func(from wire.Seq) {
 		t.Helper()
@@ -116,7 +118,7 @@ func TestAPageShowsTheTimeOfMembership(t *testing.T) {
 		} {
 			q.Conversation = team
 			p := w.page("bob", q)
-			if got := seqs(t, p); !slices.Equal(got, range_(from, head)) || p.First != from || p.Last != head || p.MoreBefore || p.MoreAfter {
+			if got := seqs(t, p); !slices.Equal(got, span(from, head)) || p.First != from || p.Last != head || p.MoreBefore || p.MoreAfter {
 				t.Errorf("%s: bob sees %v (%+v), want %d to %d", name, got, p, from, head)
 			}
 		}

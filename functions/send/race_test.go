@@ -27,22 +27,8 @@ func TestManyWritersOfOneConversation(t *testing.T) {
 		founders[subjects.User(fmt.Sprintf("u%d", i))] = wire.RoleMember
 	}
 	w.conversation(c, founders)
+	live := w.listen(c)
 	var mu sync.Mutex
-	live := map[wire.Seq]bool{}
-	sub, err := w.nc.Subscribe(subjects.Live(c), func(m *nats.Msg) {
-		var e wire.Entry
-		if err := json.Unmarshal(m.Data, &e); err != nil {
-			t.Errorf("live copy %s: %v", m.Data, err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		live[e.Seq] = true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-
 	answers := map[subjects.User][]wire.Posted{}
 	var all sync.WaitGroup
 	for u := range founders {
@@ -81,18 +67,33 @@ func TestManyWritersOfOneConversation(t *testing.T) {
 			}
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		mu.Lock()
-		seen := len(live)
-		mu.Unlock()
-		if seen >= writers*each {
-			break
+	seen := map[wire.Seq]bool{}
+	for len(seen) < writers*each {
+		select {
+		case seq := <-live:
+			seen[seq] = true
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d of %d entries were told live", len(seen), writers*each)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d entries were told live", seen, writers*each)
-		}
-		<-time.After(time.Millisecond)
 	}
+}
+
+// listen returns the seqs of the live copies of a conversation.
+func (w *world) listen(c subjects.Conversation) <-chan wire.Seq {
+	w.t.Helper()
+	live := make(chan wire.Seq, 4096)
+	sub, err := w.nc.Subscribe(subjects.Live(c), func(m *nats.Msg) {
+		var e wire.Entry
+		if err := json.Unmarshal(m.Data, &e); err != nil {
+			w.t.Errorf("live copy %s: %v", m.Data, err)
+		}
+		live <- e.Seq
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = sub.Unsubscribe() })
+	return live
 }
 
 // TestADecisionEndsWithItsEpoch removes a member between two sends through an instance that remembers a yes.
