@@ -12,7 +12,7 @@ import (
 )
 
 // Call makes any call of the protocol once, such as Call[wire.PageQuery, wire.Page](ctx, c, "history.page", query), also one that this
-// package does not know. It waits for a connection as long as ctx allows. The error is a *wire.Error where the server answered;
+// package does not know. It waits for a connection as long as ctx allows, and for the answer 40 seconds where ctx has no deadline. The error is a *wire.Error where the server answered;
 // ErrInterrupted and a code that is marked unknown mean that the call may have taken effect.
 func Call[In, Out any](ctx context.Context, c *Client, name string, in In) (Out, error) {
 	var out Out
@@ -20,9 +20,19 @@ func Call[In, Out any](ctx context.Context, c *Client, name string, in In) (Out,
 	if err != nil {
 		return out, err
 	}
-	err = c.try(ctx, l, name, in, &out)
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, mostPatience, wire.Errorf(wire.Timeout, "No answer to %s came within %s.", name, mostPatience))
+		defer cancel()
+	}
+	if err = callLink(ctx, l, name, in, &out); errors.Is(err, context.DeadlineExceeded) {
+		err = context.Cause(ctx)
+	}
 	return out, err
 }
+
+// mostPatience is longer than any server works on a call, so that its own code says what went wrong.
+const mostPatience = 40 * time.Second
 
 // try makes one call on one connection, within the time of one try.
 func (c *Client) try(ctx context.Context, l *link, name string, in, out any) error {
@@ -31,9 +41,6 @@ func (c *Client) try(ctx context.Context, l *link, name string, in, out any) err
 	err := callLink(limited, l, name, in, out)
 	if limited.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return wire.Errorf(wire.Timeout, "No answer to %s came within %s.", name, c.config.try)
-	}
-	if e, ok := errors.AsType[*wire.Error](err); ok && e.Code == wire.TokenExpired {
-		l.expires(&wire.Time{}) // at once
 	}
 	return err
 }
@@ -44,6 +51,9 @@ func callLink(ctx context.Context, l *link, name string, in, out any) error {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	answer, err := l.call(ctx, name, data)
+	if errors.Is(err, &wire.Error{Code: wire.TokenExpired}) {
+		l.expires(&wire.Time{}) // renewed at once
+	}
 	if err != nil {
 		return err
 	}

@@ -268,3 +268,22 @@ func TestCallsEndWithTheirContextAndTheClient(t *testing.T) {
 		t.Errorf("a view after Close: %v", err)
 	}
 }
+
+func TestNoMoreCallsAreOpenThanTheServerTakes(t *testing.T) {
+	p := newPeer(t)
+	p.welcome.Limits.OpenCalls = 2
+	c := p.dial()
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	eventually(t, "two places", func() bool { return cap(l.slots)-len(l.slots) == 2 })
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if _, err := c.Ping(within(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+}

@@ -246,6 +246,11 @@ func (l *link) reason() error {
 func (l *link) welcomed(w wire.Welcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.welcome.User == "" && w.Limits.OpenCalls > 0 {
+		for range mostOpen - max(1, w.Limits.OpenCalls) { // nobody else calls yet
+			l.slots <- struct{}{}
+		}
+	}
 	l.welcome, l.renewAt = w, time.Time{}
 	if !w.ServerTime.IsZero() {
 		l.ahead = time.Until(w.ServerTime.Time)

@@ -76,6 +76,9 @@ func (c *Client) mint(id *string) (minted bool) {
 
 // send puts a call into the outbox and waits for its outcome.
 func (c *Client) send(ctx context.Context, call string, conversation subjects.Conversation, id string, minted bool, in wire.Validator) (wire.Posted, error) {
+	if ctx.Err() != nil {
+		return wire.Posted{}, ctx.Err()
+	}
 	if err := in.Validate(); err != nil {
 		return wire.Posted{}, err
 	}

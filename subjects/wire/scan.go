@@ -176,8 +176,9 @@ func (s *scanner) text() ([]byte, bool) {
 				return nil, false
 			}
 		default:
-			r, size := rune(c), 1
+			size := 1
 			if c >= utf8.RuneSelf {
+				var r rune
 				if r, size = utf8.DecodeRune(s.data[s.pos:]); r == utf8.RuneError && size == 1 {
 					return nil, false
 				}
