@@ -35,9 +35,12 @@ type running struct {
 // edge runs an edge on a connection of its own.
 func (w *world) edge(change ...func(*Config)) *running {
 	w.t.Helper()
-	cfg := Config{Name: "edge-a", NATS: w.server.Connect(w.t), Listen: "127.0.0.1:0", DrainWindow: -1, HeadEvery: 200 * time.Millisecond, Log: quiet}
+	cfg := Config{Name: "edge-a", Listen: "127.0.0.1:0", DrainWindow: -1, HeadEvery: 200 * time.Millisecond, Log: quiet}
 	for _, f := range change {
 		f(&cfg)
+	}
+	if cfg.NATS == nil {
+		cfg.NATS = w.server.Connect(w.t)
 	}
 	e, err := New(cfg)
 	if err != nil {

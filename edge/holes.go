@@ -95,10 +95,7 @@ func (e *Edge) fillOnce(ctx context.Context, c *conversation, after wire.Seq) bo
 			e.deliverLocked(c, en)
 		}
 	}
-	// A page that is not full reaches up to the head; what is missing in it was erased.
-	if len(entries) < fillLimit && filled.Head > c.last {
-		c.last = filled.Head
-	}
+	c.last = max(c.last, filled.To) // what is missing up to there was erased
 	e.drainLocked(c)
 	progress := c.last > before
 	c.mu.Unlock()

@@ -371,3 +371,20 @@ func exchange(t testing.TB, addr, request string) *http.Response {
 	}
 	return response
 }
+
+func TestSlowHeadersAreClosed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /v1/ws HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	begun := time.Now()
+	_ = conn.SetReadDeadline(begun.Add(patience))
+	if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(begun) > headersWithin+2*time.Second {
+		t.Errorf("closed after %s with %v", time.Since(begun), err)
+	}
+}

@@ -1,0 +1,272 @@
+package edge
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Sizes of the benchmarks.
+const (
+	fanOutSockets = 1000
+	idleSockets   = 10_000 // each a descriptor here and one in the other process
+)
+
+// BenchmarkFanOut delivers one entry to 1,000 sockets: through an edge, and by a bare loop over as many connections of the WebSocket
+// library. The clients and what they cost are the same in both, so the difference is what the edge adds: the way through NATS, order,
+// membership, queues and bounds.
+func BenchmarkFanOut(b *testing.B) {
+	body := text{strings.Repeat("x", 200)}
+	b.Run("edge", func(b *testing.B) {
+		w := newWorld(b)
+		r := w.edge(func(c *Config) { c.Limits = None() })
+		var got receiver
+		for i := range fanOutSockets {
+			name := subjects.User(fmt.Sprintf("u%d", i))
+			w.mu.Lock()
+			if w.members["g.hot"] == nil {
+				w.members["g.hot"] = map[subjects.User]wire.Seq{}
+			}
+			w.members["g.hot"][name] = 1
+			w.mu.Unlock()
+			hello := fmt.Sprintf(`{"call":"hello","data":{"token":%q,"device":"web"}}`, w.token(string(name), time.Hour))
+			got.dial(b, r.addr, hello)
+		}
+		eventually(b, "all are there", func() bool { return r.users.count() == fanOutSockets && r.members("g.hot") == fanOutSockets })
+		measure(b, &got, func() { w.append("g.hot", wire.KindMessage, "u0", "", body) })
+	})
+	b.Run("relay", func(b *testing.B) {
+		relay := newRelay(b)
+		var got receiver
+		for range fanOutSockets {
+			got.dial(b, relay.addr, "{}")
+		}
+		eventually(b, "all are there", func() bool { relay.mu.Lock(); defer relay.mu.Unlock(); return len(relay.conns) == fanOutSockets })
+		payload, _ := json.Marshal(wire.Entry{Conversation: "g.hot", Seq: 1, Kind: wire.KindMessage, From: "u0", Body: json.RawMessage(`{"text":"` + body.Text + `"}`)})
+		frame := wire.AppendEvent(nil, wire.EventEntry, payload)
+		measure(b, &got, func() { relay.send(frame) })
+	})
+}
+
+// members returns how many local members a conversation has.
+func (r *running) members(id subjects.Conversation) int {
+	c := r.conversations.find(id)
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.members)
+}
+
+// measure sends once a round and waits until every socket has it.
+func measure(b *testing.B, got *receiver, send func()) {
+	got.messages.Store(0)
+	got.whole = make(chan struct{}, 1)
+	before := processorTime()
+	b.ResetTimer()
+	for i := range b.N {
+		got.await.Store(int64((i + 1) * fanOutSockets))
+		send()
+		<-got.whole
+	}
+	b.StopTimer()
+	n := float64(b.N * fanOutSockets)
+	b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
+	b.ReportMetric(float64((processorTime()-before).Microseconds())/n, "cpu-µs/delivery")
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail with this argument
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// receiver counts the messages of entries that its connections get.
+type receiver struct {
+	messages, await atomic.Int64
+	whole           chan struct{} // when as many came as are awaited
+}
+
+// dial opens one connection, says something and counts what comes.
+func (g *receiver) dial(b testing.TB, addr, hello string) {
+	conn := upgradeByHand(b, addr)
+	b.Cleanup(func() { _ = conn.Close() })
+	_, _ = conn.Write(rawFrame(fin|textFrame, []byte(hello)))
+	go func() {
+		buffer := make([]byte, 1024)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return
+			}
+			count := int64(bytes.Count(buffer[:n], []byte(`"event":"entry"`)))
+			if count > 0 && g.messages.Add(count) == g.await.Load() {
+				g.whole <- struct{}{}
+			}
+		}
+	}()
+}
+
+// upgradeByHand is the least that makes a WebSocket.
+func upgradeByHand(t testing.TB, addr string) net.Conn {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = fmt.Fprintf(conn, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", addr)
+	head := make([]byte, 0, 256)
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		var one [1]byte
+		if _, err := conn.Read(one[:]); err != nil {
+			t.Fatal(err)
+		}
+		head = append(head, one[0])
+	}
+	return conn
+}
+
+// relay is the least that fans out.
+type relay struct {
+	addr  string
+	mu    sync.Mutex
+	conns []*websocket.Conn
+}
+
+func newRelay(b *testing.B) *relay {
+	r := &relay{}
+	upgrader := websocket.Upgrader{}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		conn, err := upgrader.Upgrade(rw, q, nil)
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		r.conns = append(r.conns, conn)
+		r.mu.Unlock()
+		for err == nil {
+			_, _, err = conn.ReadMessage()
+		}
+	}))
+	b.Cleanup(func() {
+		for _, conn := range r.conns {
+			_ = conn.Close()
+		}
+		server.Close()
+	})
+	r.addr = strings.TrimPrefix(server.URL, "http://")
+	return r
+}
+
+func (r *relay) send(frame []byte) {
+	for _, conn := range r.conns {
+		_ = conn.WriteMessage(websocket.TextMessage, frame)
+	}
+}
+
+// peerVariable makes a run of the test binary the other side of BenchmarkIdle.
+const peerVariable = "CONFAB_EDGE_BENCHMARK_PEER"
+
+// BenchmarkIdle reports how many bytes of resident memory an idle, signed-in connection costs the process of its edge. All else, the NATS
+// server, the functions and the clients, runs in another process, and what the process needs without connections is subtracted.
+func BenchmarkIdle(b *testing.B) {
+	peer := exec.Command(os.Args[0], "-test.run=^TestPeerOfTheIdleBenchmark$")
+	peer.Env = append(os.Environ(), peerVariable+"=1")
+	peer.Stderr = os.Stderr
+	stdin, err := peer.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := peer.StdoutPipe()
+	if err == nil {
+		err = peer.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = stdin.Close(); _ = peer.Wait() }()
+	answers := bufio.NewScanner(stdout)
+	answer := func(prefix string) string {
+		for answers.Scan() {
+			if rest, ok := strings.CutPrefix(answers.Text(), prefix); ok {
+				return rest
+			}
+		}
+		b.Fatal("the peer has ended")
+		return ""
+	}
+	nc, err := nats.Connect(answer("nats "))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer nc.Close()
+	w := &world{t: b}
+	r := w.edge(func(c *Config) { c.NATS, c.Limits = nc, None() })
+	before := resident(b)
+	fmt.Fprintln(stdin, r.addr)
+	answer("connected")
+	eventually(b, "all are there", func() bool { return r.users.count() == idleSockets })
+	for b.Loop() {
+		runtime.Gosched() // there is nothing to repeat
+	}
+	b.ReportMetric(float64(resident(b)-before)/idleSockets, "resident-B/connection")
+	b.ReportMetric(float64(runtime.NumGoroutine())/idleSockets, "goroutines/connection")
+	b.ReportMetric(0, "ns/op")
+}
+
+// resident returns the resident memory of this process after a collection.
+func resident(b *testing.B) int {
+	debug.FreeOSMemory()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(data), &size, &pages); err != nil {
+		b.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// TestPeerOfTheIdleBenchmark is the other side of BenchmarkIdle, in a process of its own; by itself it has nothing to do.
+func TestPeerOfTheIdleBenchmark(t *testing.T) {
+	if os.Getenv(peerVariable) == "" {
+		return
+	}
+	w := newWorld(t)
+	fmt.Println("nats " + w.server.URL)
+	input := bufio.NewReader(os.Stdin)
+	addr, err := input.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range idleSockets {
+		conn := upgradeByHand(t, strings.TrimSpace(addr))
+		defer conn.Close()
+		hello := fmt.Sprintf(`{"id":1,"call":"hello","data":{"token":%q,"device":"web"}}`, w.token(fmt.Sprintf("u%d", i), time.Hour))
+		_, _ = conn.Write(rawFrame(fin|textFrame, []byte(hello)))
+	}
+	fmt.Println("connected")
+	_, _ = io.Copy(io.Discard, input)
+}
