@@ -163,7 +163,7 @@ func (s *Store) Member(ctx context.Context, c subjects.Conversation, u subjects.
 }
 
 // Members returns up to limit members of a conversation after the given user, in ascending order of user, and whether there are more. Up to 1,024
-// members cost one request. Beyond, JetStream gives no page of a pattern, so the names are read (a microsecond each), and then the page's records.
+// members cost one request. Beyond, JetStream gives no page of a pattern, so the names are read (two microseconds each), and then the page's records.
 func (s *Store) Members(ctx context.Context, c subjects.Conversation, after subjects.User, limit int) (members []Member, more bool, err error) {
 	stream, pattern := subjects.BucketStream(subjects.BucketMembers), subjects.BucketSubject(subjects.BucketMembers, subjects.MembersPattern(c))
 	found, err := s.multiLast(ctx, stream, []string{pattern})

@@ -227,7 +227,7 @@ func TestRevocationsRun(t *testing.T) {
 	}
 	began := time.Now()
 	eventually(t, "the revocation elsewhere", func() bool { return there.Revoked("ada", "one", time.Now()) })
-	if took := time.Since(began); took > 1500*time.Millisecond {
+	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if there.AsOf().Before(began.Add(-time.Second)) || failures.Load() != 0 {
