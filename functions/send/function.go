@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
@@ -96,7 +98,7 @@ func Function(cfg Config) functions.Function {
 				return nil, err
 			}
 			context.AfterFunc(ctx, store.Close)
-			s := newSender(cfg.withDefaults(), store, env.Log, env.Now)
+			s := newSender(cfg.withDefaults(), store, env)
 			return functions.Handlers{
 				MethodPost:   functions.Handle(s.post),
 				MethodEdit:   functions.Handle(s.edit),
@@ -112,6 +114,7 @@ func Function(cfg Config) functions.Function {
 // of its epoch.
 type sender struct {
 	store     *jetstream.Store
+	nats      *nats.Conn
 	log       *slog.Logger
 	now       func() time.Time
 	oldest    time.Duration // the age up to which a client id is taken
@@ -119,10 +122,10 @@ type sender struct {
 	decisions *cache[seat, standing]
 }
 
-func newSender(cfg Config, store *jetstream.Store, log *slog.Logger, now func() time.Time) *sender {
+func newSender(cfg Config, store *jetstream.Store, env functions.Env) *sender {
 	window := store.Dedupe()
 	return &sender{
-		store: store, log: log, now: now,
+		store: store, nats: env.NATS, log: env.Log, now: env.Now,
 		oldest:    window - min(cfg.Margin, window/2),
 		tails:     newCache[subjects.Conversation, jetstream.Tail](cfg.Tails),
 		decisions: newCache[seat, standing](cfg.Decisions),

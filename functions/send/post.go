@@ -37,7 +37,25 @@ func (s *sender) post(ctx context.Context, call *functions.Call, in *wire.Post) 
 	if err != nil {
 		return wire.Posted{}, err
 	}
+	if appended.Entry.Seq == 1 {
+		s.tellBegun(ctx, conversation)
+	}
 	return posted(conversation, appended), nil
+}
+
+// tellBegun tells the edges of both users of a direct conversation that there is one. They hear its entries without that; but where the live copy
+// of the first one is lost, nothing else would make them look.
+func (s *sender) tellBegun(ctx context.Context, c subjects.Conversation) {
+	a, b, _ := c.Pair()
+	event, err := wire.Marshal(wire.UserEvent{Change: wire.ChangeConversationAdded, Conversation: c, From: 1, Small: true})
+	for _, u := range []subjects.User{a, b} {
+		if err == nil {
+			err = s.nats.Publish(subjects.UserEvents(u), event)
+		}
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "edges not told", "conv", string(c), "err", err)
+	}
 }
 
 // mayPost decides about a message. Of the entry that it replies to it looks at the seq alone: an erased message can still be replied to.

@@ -14,10 +14,17 @@ import (
 func TestPostIsStoredOnce(t *testing.T) {
 	w := newWorld(t)
 	w.users("ada", "bob", "eve")
+	told, err := w.nc.SubscribeSync(subjects.UserEvents("bob"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	once := wire.Post{To: "bob", ClientID: id(), Body: text("once")}
 	first := ok(w, "ada", send.MethodPost, once)
 	if first.Conversation != "d.ada.bob" || first.Seq != 1 || first.Count != 1 || first.Duplicate || time.Since(first.At.Time).Abs() > time.Minute {
 		t.Fatalf("the first message is %+v", first)
+	}
+	if m, err := told.NextMsg(10 * time.Second); err != nil || string(m.Data) != `{"change":"added","conversation":"d.ada.bob","from":1,"small":true}` {
+		t.Errorf("bob's edges are told %+v, %v", m, err)
 	}
 	repeat := first
 	repeat.Duplicate = true
