@@ -206,7 +206,10 @@ func TestWithoutAServerEverythingIsUnavailable(t *testing.T) {
 	defer cancel()
 	stream := subjects.StreamOf(room)
 	for name, call := range map[string]func() error{
-		"publish": func() error { _, err := jetstream.Publish(store, ctx, subjects.Message(room), nil, nil); return err },
+		"publish": func() error {
+			_, err := jetstream.Publish(store, ctx, subjects.Message("g.other"), nil, nil)
+			return err
+		},
 		"leader": func() error {
 			_, err := jetstream.LastFromLeader(store, ctx, stream, subjects.Message(room))
 			return err
