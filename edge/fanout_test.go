@@ -72,6 +72,30 @@ func TestLostLiveCopiesAreFetchedInOrder(t *testing.T) {
 	ada.expect("g.two", 2, 3)
 }
 
+// TestAnErasedEntryEndsNoFetch loses more than one page of entries, of which one was erased: a page with a hole in it is no sign of the end.
+func TestAnErasedEntryEndsNoFetch(t *testing.T) {
+	w := newWorld(t)
+	r := w.edge()
+	w.add("g.one", "ada")
+	ada := r.connect(t, w, "ada", "web")
+	const erased, total = 50, 2*wire.MaxPage + 20
+	w.mu.Lock()
+	w.drop = func(_ subjects.Conversation, seq wire.Seq) bool { return seq < total }
+	w.mu.Unlock()
+	var want []wire.Seq
+	for seq := wire.Seq(2); seq < total; seq++ {
+		w.say("g.one", "bob", "lost")
+		if seq != erased {
+			want = append(want, seq)
+		}
+	}
+	w.mu.Lock()
+	w.logs["g.one"][erased-1] = nil
+	w.mu.Unlock()
+	w.say("g.one", "bob", "what shows the loss")
+	ada.expect("g.one", append(want, total)...)
+}
+
 func TestTheLastLostCopyOfADirectConversationIsFetched(t *testing.T) {
 	w := newWorld(t)
 	r := w.edge()

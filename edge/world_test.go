@@ -231,9 +231,11 @@ func (w *world) history() functions.Function {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			log := w.logs[in.Conversation]
-			answer := wire.Filled{Head: wire.Seq(len(log)), Entries: []json.RawMessage{}}
-			for seq := in.After; seq < wire.Seq(len(log)) && len(answer.Entries) < in.Limit; seq++ {
-				answer.Entries = append(answer.Entries, log[seq])
+			answer := wire.Filled{Head: wire.Seq(len(log)), To: min(in.After+wire.Seq(in.Limit), wire.Seq(len(log))), Entries: []json.RawMessage{}}
+			for _, payload := range log[min(in.After, answer.To):answer.To] {
+				if payload != nil { // nil: erased
+					answer.Entries = append(answer.Entries, payload)
+				}
 			}
 			return answer, nil
 		}),

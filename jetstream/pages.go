@@ -180,7 +180,7 @@ func (r *reader) raw(p place) (json.RawMessage, bool, error) {
 }
 
 // Fill returns the entries after a seq as they were stored, at most limit of them and MaxPage, without those that were erased: the answer covers
-// the seqs up to after+limit or the head, whichever is less. It comes from the leader, since who asks has seen that there is more.
+// the seqs up to its To, which is after+limit or the head, whichever is less. It comes from the leader, since who asks has seen that there is more.
 func (s *Store) Fill(ctx context.Context, c subjects.Conversation, after wire.Seq, limit int) (wire.Filled, error) {
 	filled := wire.Filled{Entries: []json.RawMessage{}}
 	tail, err := s.Tail(ctx, c)
@@ -190,8 +190,10 @@ func (s *Store) Fill(ctx context.Context, c subjects.Conversation, after wire.Se
 	filled.Head = tail.Seq
 	lo, hi := window(wire.PageQuery{After: &after, Limit: limit}, 1, tail.Seq)
 	if lo > hi {
+		filled.To = after
 		return filled, nil
 	}
+	filled.To = hi
 	r := s.reader(c, true)
 	places, err := r.gather(ctx, tail, lo, hi)
 	if err != nil {

@@ -46,7 +46,7 @@ func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.Heads
 		}
 		answer.Conversations = append(answer.Conversations, head(m, tail, l.cursors[m.Conversation], l.records[m.Conversation].Title))
 	}
-	return answer, nil
+	return fitHeads(answer), nil
 }
 
 // looks is what is read of many conversations for one user.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/confab-im/confab/functions/conversations"
@@ -227,5 +228,54 @@ func TestCheckAndFill(t *testing.T) {
 	many["g.one-more"] = 1
 	if _, err := invoke[json.RawMessage](w, "", history.Name, history.MethodCheck, wire.HeadCheck{Heads: many}); wire.CodeOf(err) != wire.BadData {
 		t.Errorf("a check that is too large: %v", err)
+	}
+}
+
+// TestAnswersFitIntoAMessage writes more than one message of NATS holds, and reads it all in every direction.
+func TestAnswersFitIntoAMessage(t *testing.T) {
+	w := newWorld(t, "ada", "bob")
+	const total = 100
+	long := strings.Repeat("x", 15<<10)
+	for i := 1; i <= total; i++ {
+		w.post("ada", "d.ada.bob", "%s %d", long, i)
+	}
+	walk := func(q wire.PageQuery, next func(*wire.PageQuery, wire.Page) bool) (seqs []wire.Seq) {
+		t.Helper()
+		q.Conversation, q.Limit = "d.ada.bob", wire.MaxPage
+		for {
+			page := ask[wire.Page](w, "bob", "history", history.MethodPage, q)
+			got := make([]wire.Seq, len(page.Entries))
+			for i, raw := range page.Entries {
+				got[i] = decode(t, raw).Seq
+			}
+			if len(got) == 0 || page.First != got[0] || page.Last != got[len(got)-1] || page.MoreBefore != (got[0] > 1) || page.MoreAfter != (got[len(got)-1] < total) {
+				t.Fatalf("%d entries, first %d, last %d, more %v and %v", len(got), page.First, page.Last, page.MoreBefore, page.MoreAfter)
+			}
+			seqs = append(seqs, got...)
+			if !next(&q, page) {
+				slices.Sort(seqs)
+				return seqs
+			}
+		}
+	}
+	zero, middle := wire.Seq(0), wire.Seq(20)
+	forward := walk(wire.PageQuery{After: &zero}, func(q *wire.PageQuery, p wire.Page) bool { q.After = &p.Last; return p.MoreAfter })
+	backward := walk(wire.PageQuery{}, func(q *wire.PageQuery, p wire.Page) bool { q.Before = &p.First; return p.MoreBefore })
+	if len(forward) != total || !slices.Equal(forward, backward) {
+		t.Errorf("forward %v\nbackward %v", forward, backward)
+	}
+	if around := walk(wire.PageQuery{Around: &middle}, func(*wire.PageQuery, wire.Page) bool { return false }); !slices.Contains(around, middle) || len(around) >= total {
+		t.Errorf("around %d: %v", middle, around)
+	}
+	var filled []json.RawMessage
+	for q := (wire.FillQuery{Conversation: "d.ada.bob"}); q.After < total; {
+		answer := ask[wire.Filled](w, "", "history", history.MethodFill, q)
+		if answer.To <= q.After || answer.Head != total {
+			t.Fatalf("filled from %d to %d of %d", q.After, answer.To, answer.Head)
+		}
+		filled, q.After = append(filled, answer.Entries...), answer.To
+	}
+	if len(filled) != total {
+		t.Errorf("filled %d entries", len(filled))
 	}
 }

@@ -35,14 +35,14 @@ func (r *reader) page(ctx context.Context, call *functions.Call, in *wire.PageQu
 			return wire.Page{}, unavailable("read a page", err)
 		}
 		if seen.revision == 0 {
-			return page, nil
+			return fit(page, in)
 		}
 		now, err := r.view(ctx, in.Conversation, call.User)
 		if err != nil {
 			return wire.Page{}, err
 		}
 		if now == seen {
-			return page, nil
+			return fit(page, in)
 		}
 		seen = now
 	}
@@ -96,5 +96,5 @@ func (r *reader) fill(ctx context.Context, _ *functions.Call, in *wire.FillQuery
 	if err != nil {
 		return wire.Filled{}, unavailable("fill a hole", err)
 	}
-	return filled, nil
+	return fitFilled(filled)
 }

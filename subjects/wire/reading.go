@@ -141,9 +141,11 @@ func (q *FillQuery) Validate() error {
 	return validConversation(q.Conversation)
 }
 
-// Filled is the answer to history.fill: entries as stored, not folded, ascending; those that were erased are left out.
+// Filled is the answer to history.fill: entries as stored, not folded, ascending; those that were erased are left out, so To and not the
+// number of entries says how far the answer reaches.
 type Filled struct {
 	Entries []json.RawMessage `json:"entries"`
+	To      Seq               `json:"to"` // the answer covers every seq after the asked one up to here
 	Head    Seq               `json:"head"`
 }
 
