@@ -197,6 +197,9 @@ func (e *Edge) direct(id subjects.Conversation) *conversation {
 	if first == nil && second == nil {
 		return nil
 	}
+	if c := e.conversations.find(id); c != nil && c.has(first, second) {
+		return c
+	}
 	c, err := e.conversations.hold(id)
 	if err != nil {
 		return nil // cannot be: it subscribes to nothing
@@ -213,4 +216,16 @@ func (e *Edge) direct(id subjects.Conversation) *conversation {
 		}
 	}
 	return c
+}
+
+// has reports whether the users, of whom one may be nil, are local members.
+func (c *conversation) has(first, second *user) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range []*user{first, second} {
+		if _, member := c.members[u]; u != nil && !member {
+			return false
+		}
+	}
+	return !c.dead
 }

@@ -213,7 +213,7 @@ func (e *Edge) startAll() {
 		e.feeds.users.drain(ctx, e.onUserEvent, doubt(&e.feeds.users))
 	})
 	e.start(func(ctx context.Context) { e.feeds.signals.drain(ctx, e.onSignal, func() {}) }) // what is lost of signals stays lost
-	e.start(func(ctx context.Context) { e.feeds.presence.drain(ctx, e.presence.handle, doubt(&e.feeds.presence)) })
+	e.start(func(ctx context.Context) { e.feeds.presence.drain(ctx, e.presence.handle, e.presence.rereadSoon) })
 	for _, f := range []func(context.Context){e.watchHeads, e.watchConnection, e.pollRevocations, e.pulse, e.presence.beat, e.presence.keep} {
 		e.start(f)
 	}

@@ -305,3 +305,50 @@ func TestSignalsReachTheOtherMembersOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestAHoleThatIsTooLargeIsSkippedAndMembersReadAnew(t *testing.T) {
+	w := newWorld(t)
+	r := w.edge()
+	w.add("g.one", "ada")
+	w.add("g.one", "bob")
+	ada, bob := r.connect(t, w, "ada", "web"), r.connect(t, w, "bob", "web")
+	w.mu.Lock()
+	w.drop = func(_ subjects.Conversation, seq wire.Seq) bool { return seq <= maxHole+5 }
+	delete(w.members["g.one"], "bob")
+	for range maxHole + 1 {
+		w.appendLocked("g.one", wire.KindMessage, "ada", "", text{"lost"})
+	}
+	w.appendLocked("g.one", wire.KindMember, "bob", "", wire.MemberBody{User: "bob", Change: wire.ChangeRemoved, By: "bob"})
+	w.appendLocked("g.one", wire.KindMessage, "ada", "", text{"lost"})
+	w.mu.Unlock()
+	last := w.say("g.one", "ada", "beyond the hole")
+	var head wire.HeadMoved
+	for head.Seq < last {
+		if err := json.Unmarshal(ada.event(wire.EventHead), &head); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := w.say("g.one", "ada", "after the head")
+	ada.expect("g.one", next)
+	bob.call("ping", wire.Empty{})
+	if seqs := bob.seqs(t, "g.one"); len(seqs) > 0 {
+		t.Errorf("bob, who was removed in the hole, got %v", seqs)
+	}
+}
+
+func TestAfterADoubtTheEdgeWritesItsPresenceAgain(t *testing.T) {
+	w := newWorld(t)
+	r := w.edge()
+	r.connect(t, w, "ada", "web")
+	written := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.presence["s.ada.web"] != nil && w.presence["e.edge-a"] != nil
+	}
+	eventually(t, "presence is written", written)
+	w.mu.Lock()
+	clear(w.presence) // the bucket is in memory, and its server has restarted
+	w.mu.Unlock()
+	r.unsure("reconnect")
+	eventually(t, "presence is written again", written)
+}

@@ -12,6 +12,7 @@ import (
 // Bounds of the comparison with the store.
 const (
 	checkWithin = 3 * time.Second
+	doubtPause  = time.Second            // at least so long passes from one check of everything to the next
 	settle      = 150 * time.Millisecond // live copies that are under way get so long before an entry counts as missing
 )
 
@@ -43,6 +44,7 @@ func (e *Edge) watchHeads(ctx context.Context) {
 				e.reload(u, reason)
 			}
 			e.presence.renew()
+			sleep(ctx, doubtPause)
 		}
 	}
 }

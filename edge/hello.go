@@ -90,7 +90,7 @@ func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id 
 		return 0, err
 	}
 	sess := &session{
-		user: u, device: in.Device, id: id.Session, issued: id.IssuedAt.Time, expires: id.ExpiresAt.Time, at: e.cfg.Now(), warned: new(atomic.Bool),
+		user: u, device: in.Device, id: id.Session, issued: id.IssuedAt.Time, expires: id.ExpiresAt.Time, at: wire.At(e.cfg.Now()).Time, warned: new(atomic.Bool),
 	}
 	var welcome []byte
 	if len(frame.ID) > 0 {

@@ -21,7 +21,7 @@ const (
 	headersWithin = 5 * time.Second
 	bodyWithin    = 10 * time.Second
 	answerWithin  = maxCall + 10*time.Second
-	idleFor       = 60 * time.Second
+	idleFor       = 20 * time.Second
 	maxHeaders    = 16 << 10
 	preflightAge  = 10 * time.Minute
 )

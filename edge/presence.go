@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +23,8 @@ const presenceSweep = 500 * time.Millisecond
 // Its mutex is taken before those of sockets and under none of the others.
 type presence struct {
 	edge *Edge
+
+	rereading atomic.Bool // a reading of everything is about to begin
 
 	mu       sync.Mutex
 	followed map[subjects.User]*followed

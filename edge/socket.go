@@ -59,7 +59,7 @@ type session struct {
 	id      string
 	issued  time.Time
 	expires time.Time
-	at      time.Time // when the device connected
+	at      time.Time // when the device connected, in whole milliseconds as in its record
 	warned  *atomic.Bool
 }
 

@@ -131,6 +131,20 @@ func (p *presence) ask(ctx context.Context, list []subjects.User) (wire.Presence
 	return functions.Invoke[wire.UsersQuery, wire.PresenceRecords](ctx, p.edge.caller, nil, funcPresence, "records", wire.UsersQuery{Users: list})
 }
 
+// rereadSoon reads the records of all watched users again in a moment: republished ones may have been lost.
+func (p *presence) rereadSoon() {
+	if !p.rereading.CompareAndSwap(false, true) {
+		return
+	}
+	p.edge.start(func(ctx context.Context) {
+		ok := sleep(ctx, doubtPause)
+		p.rereading.Store(false) // what is lost from here on asks for another reading
+		if ok {
+			p.reread(ctx)
+		}
+	})
+}
+
 // reread reads the records of all watched users again.
 func (p *presence) reread(ctx context.Context) {
 	p.mu.Lock()
