@@ -2,6 +2,7 @@ package conversations_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -45,14 +46,18 @@ func (l *lossy) append(ctx context.Context, _ *functions.Call, in *wire.Append) 
 	if l.before {
 		return wire.Posted{}, lost
 	}
-	tail, err := l.store.Tail(ctx, in.Conversation)
-	if err != nil {
-		return wire.Posted{}, err
+	var done jetstream.Appended
+	err := jetstream.ErrTailMoved
+	for errors.Is(err, jetstream.ErrTailMoved) {
+		var tail jetstream.Tail
+		if tail, err = l.store.Tail(ctx, in.Conversation); err != nil {
+			return wire.Posted{}, err
+		}
+		if in.Epoch > 0 && in.Epoch != tail.Epoch || in.First && tail.Seq > 0 {
+			return wire.Posted{}, wire.Errorf(wire.Conflict, "Something changed.")
+		}
+		done, err = l.store.Append(ctx, in.Conversation, tail, jetstream.Draft{Kind: in.Kind, From: in.From, ClientID: in.ClientID, Body: in.Body})
 	}
-	if in.Epoch > 0 && in.Epoch != tail.Epoch || in.First && tail.Seq > 0 {
-		return wire.Posted{}, wire.Errorf(wire.Conflict, "Something changed.")
-	}
-	done, err := l.store.Append(ctx, in.Conversation, tail, jetstream.Draft{Kind: in.Kind, From: in.From, ClientID: in.ClientID, Body: in.Body})
 	if err != nil {
 		return wire.Posted{}, err
 	}
