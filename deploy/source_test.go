@@ -22,10 +22,6 @@ type source struct {
 
 func (s source) folder() string { return filepath.ToSlash(filepath.Dir(s.path)) }
 
-func (s source) isTest() bool {
-	return strings.HasSuffix(s.path, "_test.go") || strings.HasSuffix(s.folder(), "test")
-}
-
 // sources parses every Go file of the repository in this process: what a tool prints would escape the test cache.
 func sources(t *testing.T) []source {
 	t.Helper()

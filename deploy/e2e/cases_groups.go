@@ -2,7 +2,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -103,9 +107,27 @@ func channel(t *testing.T, target Target) {
 	refused(bob, wire.NotFound, "conversations.join", wire.ConversationQuery{Conversation: "g.no-such-group"})
 }
 
+// hostile sends ids that would mean something else as part of a subject. Each holds a mark that a tap of all subjects looks for.
 func hostile(t *testing.T, target Target) {
 	ada := register(t, target, "ada")
-	ids := []string{"*", ">", "a.b", "", " ", "\t", "a\r\nb", "a\x00b", "$SYS", "$JS.API.STREAM.DELETE.IM_USERS", "_INBOX.x", "a\u200bb", "a\u00a0b", "ü", "A", string(make([]byte, 65)), "d.a.a", "d.b.a", "g.", "g.*", "d.a"}
+	nc, err := nats.Connect(target.NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	tap, err := nc.SubscribeSync(">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const mark = "qqq"
+	ids := []string{
+		"", "*", ">", " ", mark + ".*", mark + ".>", mark + ".b", mark + " ", mark + "\t", mark + "\r\nb", mark + "\x00b", "$SYS." + mark, "$JS.API.STREAM.DELETE." + mark,
+		"_INBOX." + mark, mark + "\u200bb", mark + "\u00a0b", mark + "ü", "Q" + mark, strings.Repeat("q", 65), strings.Repeat("q", 5000),
+		"d." + mark + "." + mark, "d." + mark + ".a", "g.", "g." + mark + ".*", "d." + mark,
+	}
 	for _, id := range ids {
 		quoted, _ := json.Marshal(id)
 		for _, c := range []struct{ call, data string }{
@@ -120,5 +142,17 @@ func hostile(t *testing.T, target Target) {
 			refused(ada, wire.BadID, c.call, []byte(c.data))
 		}
 	}
-	call[wire.Heads](ada, "history.heads", wire.HeadsQuery{})
+	call[wire.Heads](ada, "history.heads", wire.HeadsQuery{}) // the connection still stands
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		msg, err := tap.NextMsg(10 * time.Millisecond)
+		if err != nil {
+			break
+		}
+		if strings.Contains(strings.ToLower(msg.Subject), mark) {
+			t.Errorf("a hostile id became part of the subject %q", msg.Subject)
+		}
+	}
 }

@@ -1,14 +1,32 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects/wire"
 )
 
 func TestAllInOneProcess(t *testing.T) {
-	_, target, _ := up(t, t.TempDir())
+	p, target, _ := up(t, t.TempDir(), "--log", "debug")
 	Run(t, target)
+	// Whatever is logged, at whatever level, holds no password, no token and no word of a message.
+	ada := register(t, target, "ada")
+	ada.say("g.general", "canary in a message")
+	refused(ada, wire.BadData, "send.post", []byte(`{"conversation":"g.general","client_id":"x","body":"canary in a broken message"}`))
+	_, err := post[wire.Tokens](target, "", "auth.login", wire.Login{User: ada.user, Password: "canary in a wrong password"})
+	fails(t, err, wire.Unauthenticated)
+	if code := p.stop(t); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	for _, line := range p.lines {
+		for _, secret := range []string{"canary", password, ada.tokens.Token, ada.tokens.RefreshToken} {
+			if strings.Contains(line, secret) {
+				t.Errorf("the log holds %q:\n%s", secret, line)
+			}
+		}
+	}
 }
 
 func TestEdgeAndFunctionsAsProcessesOfTheirOwn(t *testing.T) {

@@ -38,7 +38,7 @@ func (b banner) write(w io.Writer) {
 		fmt.Fprintf(w, "  Health   http://%s/readyz\n", b.ops)
 	}
 	fmt.Fprintf(w, "  Look     nats -s %s micro ls\n", b.nats)
-	fmt.Fprintf(w, "           nats -s %s sub 'im.live.>'\n", b.nats)
+	fmt.Fprintf(w, "           nats -s %s sub '%s'\n", b.nats, subjects.AllLive)
 	if b.fast {
 		fmt.Fprintf(w, "\n  The profile fast may lose acknowledged messages in a power cut.\n")
 	}

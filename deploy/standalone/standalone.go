@@ -98,15 +98,38 @@ func (s *system) connect(name string) (*nats.Conn, <-chan struct{}, error) {
 	return process.NATSConfig{}.Connect(name, s.log, nats.InProcessServer(s.server))
 }
 
+// declare makes the streams and buckets. On an outside server it makes them again after each reconnect until ctx ends: what such a server kept in memory is
+// gone when it was restarted. The embedded one ends with this process.
 func (s *system) declare(ctx context.Context) error {
 	nc, _, err := s.connect("confab-declare")
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	if s.server != nil {
+		defer nc.Close()
+		within, cancel := context.WithTimeout(ctx, declareTimeout)
+		defer cancel()
+		return jetstream.Declare(within, nc, jetstream.Profile{})
+	}
+	return s.keep(ctx, nc)
+}
+
+// keep returns when everything has been declared once, and goes on in the background.
+func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
+	within, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
-	return jetstream.Declare(ctx, nc, jetstream.Profile{})
+	if err := jetstream.Declare(within, nc, jetstream.Profile{}); err != nil {
+		nc.Close()
+		return err
+	}
+	go func() {
+		defer nc.Close()
+		failed := func(err error) { s.log.Error("streams and buckets not declared again", process.KeyErr, err) }
+		if err := jetstream.Keep(ctx, nc, jetstream.Profile{}, failed); err != nil {
+			failed(err)
+		}
+	}()
+	return nil
 }
 
 // parts returns every function of the all-in-one.

@@ -29,11 +29,7 @@ func signedIn(t *testing.T, browser context.Context, p *peer, conversation strin
 	return b
 }
 
-// rows is what the message view shows: seqs of messages, or - for one that is not confirmed.
-func (b *tab) rows() string {
-	return webtest.Eval[string](b.Tab, rowsExpression)
-}
-
+// rowsExpression is what the message view shows: seqs of messages, or - for one that is not confirmed.
 const rowsExpression = `[...document.querySelectorAll("[data-test=messages] .message")].map((e) => e.dataset.seq ?? "-").join(" ")`
 
 // untilRows waits for exactly these rows.
