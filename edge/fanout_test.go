@@ -322,13 +322,14 @@ func TestAHoleThatIsTooLargeIsSkippedAndMembersReadAnew(t *testing.T) {
 	w.appendLocked("g.one", wire.KindMessage, "ada", "", text{"lost"})
 	w.mu.Unlock()
 	last := w.say("g.one", "ada", "beyond the hole")
-	var head wire.HeadMoved
-	for head.Seq < last {
-		if err := json.Unmarshal(ada.event(wire.EventHead), &head); err != nil {
-			t.Fatal(err)
-		}
+	first := ada.entry("g.one").Seq
+	for seq := first; seq < last; seq++ {
+		ada.expect("g.one", seq+1)
 	}
-	next := w.say("g.one", "ada", "after the head")
+	if last-first >= maxCatchUp {
+		t.Errorf("ada got %d entries before the last", last-first)
+	}
+	next := w.say("g.one", "ada", "after the hole")
 	ada.expect("g.one", next)
 	bob.call("ping", wire.Empty{})
 	if seqs := bob.seqs(t, "g.one"); len(seqs) > 0 {
@@ -351,4 +352,42 @@ func TestAfterADoubtTheEdgeWritesItsPresenceAgain(t *testing.T) {
 	w.mu.Unlock()
 	r.unsure("reconnect")
 	eventually(t, "presence is written again", written)
+}
+
+func TestWhoIsAddedToABusyConversationGetsEverythingSince(t *testing.T) {
+	w := newWorld(t)
+	r := w.edge()
+	w.add("g.one", "ada")
+	r.connect(t, w, "ada", "web")
+	bob := r.connect(t, w, "bob", "web")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				w.say("g.one", "ada", "busy")
+				time.Sleep(200 * time.Microsecond)
+			}
+		}
+	})
+	for i := range 20 {
+		group := fmt.Sprintf("g.new-%d", i)
+		w.mu.Lock() // founders are members from the first entry, and nothing in the log says so
+		w.members[subjects.Conversation(group)] = map[subjects.User]wire.Seq{"ada": 1, "bob": 1}
+		w.mu.Unlock()
+		w.say(group, "ada", "1")
+		w.tell("ada", wire.UserEvent{Change: wire.ChangeConversationAdded, Conversation: subjects.Conversation(group), From: 1})
+		w.tell("bob", wire.UserEvent{Change: wire.ChangeConversationAdded, Conversation: subjects.Conversation(group), From: 1})
+		w.say(group, "ada", "2")
+		bob.expect(group, 1, 2)
+	}
+	added := w.add("g.one", "bob")
+	for seq := added; seq < added+20; seq++ {
+		bob.expect("g.one", seq)
+	}
+	close(stop)
+	wg.Wait()
 }

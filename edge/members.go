@@ -15,7 +15,6 @@ const (
 	loadsAtOnce  = 8
 	loadWithin   = 5 * time.Second
 	reloadPause  = time.Second // after one that failed
-	replay       = 16          // of a conversation that is new here, the latest entries that a new member gets as events
 	removalCheck = 100 * time.Millisecond
 	removalWait  = 1500 * time.Millisecond
 	maxTouched   = 20_000 // conversations that a user's calls may make the edge follow
@@ -45,7 +44,7 @@ func (e *Edge) ensureLoaded(ctx context.Context, u *user) error {
 func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
-	l := loader{edge: e, user: u, late: u.loaded, held: map[subjects.Conversation]*conversation{}, placed: map[subjects.Conversation]bool{}}
+	l := loader{edge: e, user: u, late: u.loaded, held: map[subjects.Conversation]*conversation{}}
 	u.mu.Lock()
 	u.changed = map[subjects.Conversation]struct{}{}
 	u.mu.Unlock()
@@ -68,11 +67,10 @@ func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
 
 // loader is the state of one load.
 type loader struct {
-	edge   *Edge
-	user   *user
-	late   bool // the user's clients have been connected for a while: they are told what is new
-	held   map[subjects.Conversation]*conversation
-	placed map[subjects.Conversation]bool // by this load
+	edge *Edge
+	user *user
+	late bool // the user's clients have been connected for a while: they are told what is new
+	held map[subjects.Conversation]*conversation
 }
 
 // end lets go of the conversations; those with members stay.
@@ -124,25 +122,15 @@ func (l *loader) place(ctx context.Context, unplaced []wire.Membership) bool {
 			return false
 		}
 		for _, m := range batch {
-			l.placeAt(m, answer.Heads[m.Conversation])
+			c, head := l.held[m.Conversation], answer.Heads[m.Conversation]
+			c.mu.Lock()
+			if !c.placed {
+				l.edge.placeLocked(c, head, head)
+			}
+			c.mu.Unlock()
 		}
 	}
 	return true
-}
-
-// placeAt notes where a conversation stands. A user who was added while connected gets the latest entries, his own addition among them.
-func (l *loader) placeAt(m wire.Membership, head wire.Seq) {
-	c := l.held[m.Conversation]
-	last := head
-	if l.late && m.From > 0 {
-		last = min(head, max(m.From-1, head-min(head, replay)))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.placed {
-		l.placed[m.Conversation] = true
-		l.edge.placeLocked(c, last, head)
-	}
 }
 
 // apply makes the memberships what was read, except where entries have changed them since.
@@ -173,8 +161,8 @@ func (l *loader) join(c *conversation, m wire.Membership, announce bool) {
 	if !member && !l.isChanged(c.id) && c.joinLocked(u, m.From) {
 		if !c.placed {
 			c.announce = true
-		} else if l.late && !l.placed[c.id] && c.last >= m.From {
-			u.event(wire.EventHead, wire.HeadMoved{Conversation: c.id, Seq: c.last})
+		} else if l.late && c.last >= m.From {
+			l.edge.startCatchUp(c, u, max(m.From, 1)-1)
 		}
 		if announce {
 			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationAdded})

@@ -125,9 +125,11 @@ func TestPresenceIsFollowed(t *testing.T) {
 	if _, err := ada.call("presence.unwatch", wire.UsersQuery{Users: []subjects.User{"bob"}}); err != nil {
 		t.Fatal(err)
 	}
-	if f := a.presence.followed["bob"]; f != nil {
-		t.Errorf("bob is still followed: %+v", f)
-	}
+	eventually(t, "bob is no longer followed", func() bool {
+		a.presence.mu.Lock()
+		defer a.presence.mu.Unlock()
+		return a.presence.followed["bob"] == nil
+	})
 }
 
 func TestADeviceBelongsToItsNewestConnectionOnAnyEdge(t *testing.T) {
