@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/process"
@@ -36,13 +37,15 @@ type Config struct {
 
 // DefaultConfig returns the configuration without any setting: everything on loopback, data in the user's data directory.
 func DefaultConfig() Config {
+	front := edges.DefaultConfig()
+	front.Drain = time.Second // there is no other edge to spare a rush, and somebody waits for Ctrl-C
 	return Config{
 		NATSListen: "127.0.0.1:4222",
 		OpsListen:  "127.0.0.1:9090",
 		Data:       defaultData(),
 		Profile:    ProfileStandalone,
 		Owner:      "owner",
-		Edge:       edges.DefaultConfig(),
+		Edge:       front,
 	}
 }
 
