@@ -90,7 +90,7 @@ var (
 	errOpenID   = wire.Errorf(wire.BadFrame, "The id belongs to a call that is still open.")
 	errManyOpen = wire.RetryAfter(wire.RateLimited, 50*time.Millisecond, "Too many calls wait for an answer.")
 	errDraining = wire.RetryAfter(wire.Unavailable, retrySoon, "This edge is about to stop.")
-	errNotYet   = wire.Errorf(wire.Unauthenticated, "Say hello first.")
+	errNotYet   = wire.Errorf(wire.Unauthenticated, "Sign in first: with hello on a connection, with the Authorization header over HTTP.")
 )
 
 // begin counts one more open call; the error is errOpenID, errManyOpen or nil.
