@@ -80,7 +80,11 @@ func (s *service) adopt(ctx context.Context, call *functions.Call, c *claims, id
 
 // shownName returns what an issuer calls its user, as far as a name may be.
 func shownName(c *claims) string {
-	return strings.ToValidUTF8(c.Username[:min(len(c.Username), wire.MaxTitle)], "")
+	name := strings.ToValidUTF8(c.Username[:min(len(c.Username), wire.MaxTitle)], "")
+	if !wire.IsLine(name) {
+		return "" // nobody may choose such a name, here or elsewhere
+	}
+	return name
 }
 
 // foreignSession names the session of an outside issuer's token: its sid where it has one, so that all tokens of a sign-in end together,

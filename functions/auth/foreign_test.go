@@ -80,6 +80,10 @@ func TestForeignIdentitiesGetHandles(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	hostile := w.identity(backendToken(t, "auth0|22", jwt.MapClaims{"preferred_username": "eve\x1b[2J\n"}))
+	if profile, err := w.store.User(t.Context(), hostile.User); err != nil || profile.Name != "" {
+		t.Errorf("a name with control characters is shown: %+v, %v", profile, err)
+	}
 	_, err := w.register("bob")
 	w.expect("register a foreign user's handle", wire.Conflict, err)
 	_, err = w.login("bob", secret)

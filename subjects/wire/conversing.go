@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/confab-im/confab/subjects"
@@ -168,9 +170,18 @@ type Membership struct {
 // SmallConversation is the largest number of members of a conversation in which receipts are sent to all of them.
 const SmallConversation = 100
 
-func validTitle(field, title string) error {
-	if len(title) > MaxTitle || !utf8.ValidString(title) {
-		return Errorf(BadData, "%s must have at most %d bytes.", field, MaxTitle)
+func validTitle(field, title string) error { return validLine(field, title, MaxTitle) }
+
+// validLine checks a short text that others are shown in one line, in lists and on terminals. Unlike a body it has no use for control
+// characters.
+func validLine(field, text string, most int) error {
+	if len(text) > most || !IsLine(text) {
+		return Errorf(BadData, "%s must have at most %d bytes, without control characters and line breaks.", field, most)
 	}
 	return nil
+}
+
+// IsLine reports whether text is valid UTF-8 without control characters and line breaks, as names, titles and statuses must be.
+func IsLine(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' })
 }

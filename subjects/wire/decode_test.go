@@ -106,6 +106,34 @@ func TestDecodeNamesTheFieldThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestTextsOfOneLineHoldNoControlCharacters(t *testing.T) {
+	for _, hostile := range []string{"a\x00", "\x1b[31mred", "a\nb", "a\rb", "\x7f", "a\u0085b", "a\u009b1m", "a\u2028b", "a\u2029b"} {
+		text, _ := Marshal(hostile)
+		for data, into := range map[string]any{
+			`{"user":"ada","password":"long enough","name":%s}`:         &Register{},
+			`{"user":"ada","name":%s}`:                                  &Issue{},
+			`{"kind":"group","title":%s}`:                               &Create{},
+			`{"conversation":"g.a","title":%s}`:                         &Update{},
+			`{"conversation":"g.a","seq":1,"client_id":"1","emoji":%s}`: &React{},
+			`{"conversation":"g.a","kind":%s}`:                          &Signal{},
+			`{"state":"online","status":%s}`:                            &PresenceSetting{},
+		} {
+			if err := Decode([]byte(strings.Replace(data, "%s", string(text), 1)), into); CodeOf(err) != BadData {
+				t.Errorf("%T with %q: %v", into, hostile, err)
+			}
+		}
+	}
+	// What people write in many languages passes: joiners, marks of direction, spaces of their own.
+	for _, fine := range []string{"", "👩‍👩‍👧", "شب\u200cها", "a\u00a0b", "שלום\u200f!"} {
+		if err := (&Create{Kind: subjects.KindGroup, Title: fine}).Validate(); err != nil {
+			t.Errorf("%q: %v", fine, err)
+		}
+	}
+	if !IsLine("ok") || IsLine("\xff") {
+		t.Error("bytes that are no UTF-8 count as a line")
+	}
+}
+
 func TestSixteenKibibytesAreEnoughAndNoMore(t *testing.T) {
 	body := func(n int) string { return `{"text":"` + strings.Repeat("x", n-11) + `"}` }
 	long := strings.Repeat("a", subjects.MaxIDLength)

@@ -47,8 +47,11 @@ type Signal struct {
 
 // Validate returns an *Error that names the first field that is wrong.
 func (s *Signal) Validate() error {
-	if len(s.Kind) == 0 || len(s.Kind) > subjects.MaxIDLength {
-		return Errorf(BadData, "kind must have 1 to %d bytes.", subjects.MaxIDLength)
+	if s.Kind == "" {
+		return Errorf(BadData, "kind is missing.")
+	}
+	if err := validLine("kind", s.Kind, subjects.MaxIDLength); err != nil {
+		return err
 	}
 	return validConversation(s.Conversation)
 }

@@ -31,10 +31,7 @@ func (p *PresenceSetting) Validate() error {
 	if p.State != StateOnline && p.State != StateAway && p.State != StateInvisible {
 		return Errorf(BadData, "state must be online, away or invisible.")
 	}
-	if len(p.Status) > MaxStatus {
-		return Errorf(BadData, "status must have at most %d bytes.", MaxStatus)
-	}
-	return nil
+	return validLine("status", p.Status, MaxStatus)
 }
 
 // UsersQuery is the data of presence.get, watch and unwatch.

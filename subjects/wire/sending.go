@@ -2,7 +2,6 @@ package wire
 
 import (
 	"encoding/json"
-	"unicode/utf8"
 
 	"github.com/confab-im/confab/subjects"
 )
@@ -70,8 +69,11 @@ type React struct {
 
 // Validate returns an *Error that names the first field that is wrong.
 func (r *React) Validate() error {
-	if r.Emoji == "" || len(r.Emoji) > MaxEmoji || !utf8.ValidString(r.Emoji) {
-		return Errorf(BadData, "emoji must be 1 to %d bytes.", MaxEmoji)
+	if r.Emoji == "" {
+		return Errorf(BadData, "emoji is missing.")
+	}
+	if err := validLine("emoji", r.Emoji, MaxEmoji); err != nil {
+		return err
 	}
 	return validTarget(r.Conversation, r.ClientID)
 }
