@@ -25,6 +25,12 @@ func (s *Store) CreateInvite(ctx context.Context, uses int, expires time.Time) (
 	return code, err
 }
 
+// CheckInvite returns nil for an invite that UseInvite would take a use of at this moment, and otherwise the error that it would return.
+func (s *Store) CheckInvite(ctx context.Context, code string, now time.Time) error {
+	_, _, err := s.readInvite(ctx, inviteKey(code), now, -1)
+	return err
+}
+
 // UseInvite takes one use of an invite, or returns ErrNotFound for one that never was or has expired, and ErrSpent for one without uses.
 func (s *Store) UseInvite(ctx context.Context, code string, now time.Time) error {
 	return s.changeInvite(ctx, code, now, -1)
@@ -42,16 +48,9 @@ func (s *Store) ReturnInvite(ctx context.Context, code string, now time.Time) er
 func (s *Store) changeInvite(ctx context.Context, code string, now time.Time, by int) error {
 	key := inviteKey(code)
 	for try := range raiseTries {
-		var invite inviteRecord
-		revision, err := s.readKey(ctx, subjects.BucketSessions, key, &invite)
+		invite, revision, err := s.readInvite(ctx, key, now, by)
 		if err != nil {
 			return err
-		}
-		if !now.Before(invite.Expires.Time) {
-			return fmt.Errorf("use an invite: %w", ErrNotFound)
-		}
-		if invite.Uses += by; invite.Uses < 0 {
-			return fmt.Errorf("use an invite: %w", ErrSpent)
 		}
 		_, err = s.update(ctx, subjects.BucketSessions, key, invite, revision, lifetime(invite.Expires.Time))
 		if !errors.Is(err, ErrConflict) {
@@ -62,6 +61,21 @@ func (s *Store) changeInvite(ctx context.Context, code string, now time.Time, by
 		}
 	}
 	return fmt.Errorf("use an invite: %w", ErrConflict)
+}
+
+// readInvite returns an invite as it would be after a change of its uses.
+func (s *Store) readInvite(ctx context.Context, key string, now time.Time, by int) (invite inviteRecord, revision uint64, err error) {
+	revision, err = s.readKey(ctx, subjects.BucketSessions, key, &invite)
+	switch {
+	case err != nil:
+		return invite, 0, err
+	case !now.Before(invite.Expires.Time):
+		return invite, 0, fmt.Errorf("use an invite: %w", ErrNotFound)
+	}
+	if invite.Uses += by; invite.Uses < 0 {
+		return invite, 0, fmt.Errorf("use an invite: %w", ErrSpent)
+	}
+	return invite, revision, nil
 }
 
 // inviteKey hashes a code, whatever somebody typed, into a key.

@@ -268,8 +268,14 @@ func TestInvites(t *testing.T) {
 	if err := store.UseInvite(ctx, code, time.Now().Add(2*time.Hour)); !errors.Is(err, jetstream.ErrNotFound) {
 		t.Errorf("an expired invite: %v", err)
 	}
+	if err := store.CheckInvite(ctx, code, time.Now()); err != nil {
+		t.Errorf("looking at the returned use: %v", err)
+	}
 	if err := store.UseInvite(ctx, code, time.Now()); err != nil {
 		t.Errorf("the returned use: %v", err)
+	}
+	if err := store.CheckInvite(ctx, code, time.Now()); !errors.Is(err, jetstream.ErrSpent) {
+		t.Errorf("looking at a spent invite: %v", err)
 	}
 	for _, code := range []string{"", ">", strings.Repeat("x", 1<<20)} {
 		if err := store.UseInvite(ctx, code, time.Now()); !errors.Is(err, jetstream.ErrNotFound) {

@@ -101,8 +101,10 @@ func (s *service) register(ctx context.Context, call *functions.Call, in *wire.R
 	if s.config.Registration == RegistrationClosed {
 		return wire.Tokens{}, wire.Errorf(wire.Forbidden, "Registration is closed here.")
 	}
-	if s.config.Registration == RegistrationInvite && in.Invite == "" {
-		return wire.Tokens{}, wire.Errorf(wire.Forbidden, "Registration needs an invite here.")
+	if s.config.Registration == RegistrationInvite {
+		if err := s.checkInvite(ctx, in.Invite); err != nil {
+			return wire.Tokens{}, err
+		}
 	}
 	// Before the work of a hash: most names that are taken are found here.
 	taken, err := s.store.UserExists(ctx, in.User)

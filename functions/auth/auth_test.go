@@ -295,6 +295,10 @@ func TestRegistrationModes(t *testing.T) {
 	w.expect("for a name that is reserved", wire.Conflict, with("root", invited.Invite))
 	w.expect("the second use", "", with("bob", invited.Invite))
 	w.expect("the third use", wire.Forbidden, with("eve", invited.Invite))
+	for what, invite := range map[string]string{"none": "", "a made-up one": "x", "a spent one": invited.Invite} {
+		w.expect("a name that is taken, with "+what+" for an invite, which must not tell", wire.Forbidden, with("ada", invite))
+		w.expect("a name that is reserved, with "+what, wire.Forbidden, with("root", invite))
+	}
 	for _, bad := range []wire.Invite{{Uses: -1}, {TTLMS: -1}, {TTLMS: 1 << 60}, {Uses: 1 << 30}} {
 		_, err = call[wire.Invite, wire.Invited](w, nil, "invite", bad)
 		w.expect("an invite out of bounds", wire.BadData, err)

@@ -284,14 +284,28 @@ const (
 	maxInviteUses = 100_000
 )
 
-// useInvite takes one use of an invite; giveBack undoes that when the registration comes to nothing.
-func (s *service) useInvite(ctx context.Context, code string) (giveBack func(), err error) {
-	err = s.store.UseInvite(ctx, code, s.now())
+// checkInvite refuses who has no invite that is good, before any work is done for them and before they are told which names are taken.
+func (s *service) checkInvite(ctx context.Context, code string) error {
+	if code == "" {
+		return wire.Errorf(wire.Forbidden, "Registration needs an invite here.")
+	}
+	return inviteError(s.store.CheckInvite(ctx, code, s.now()))
+}
+
+func inviteError(err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrNotFound), errors.Is(err, jetstream.ErrSpent):
-		return nil, wire.Errorf(wire.Forbidden, "The invite is not valid, or used up.")
+		return wire.Errorf(wire.Forbidden, "The invite is not valid, or used up.")
 	case err != nil:
-		return nil, stored(fmt.Errorf("use an invite: %w", err))
+		return stored(fmt.Errorf("use an invite: %w", err))
+	}
+	return nil
+}
+
+// useInvite takes one use of an invite; giveBack undoes that when the registration comes to nothing.
+func (s *service) useInvite(ctx context.Context, code string) (giveBack func(), err error) {
+	if err := inviteError(s.store.UseInvite(ctx, code, s.now())); err != nil {
+		return nil, err
 	}
 	return func() {
 		if err := s.store.ReturnInvite(ctx, code, s.now()); err != nil {
