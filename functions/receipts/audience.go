@@ -16,8 +16,9 @@ const (
 	maxAudiences = 4096
 )
 
-// audiences remembers which conversations are small enough for receipts to go to all members. Edges check membership themselves, so an old
-// answer sends a few receipts too many or too few, never to strangers.
+// audiences remembers which conversations are small enough for receipts to go to all members. A count holds until the epoch of the conversation
+// moves; the time bounds it where a count was taken between the log's entry and the bucket's. Edges check membership themselves, so an old answer
+// sends a few receipts too many or too few, never to strangers.
 type audiences struct {
 	now func() time.Time
 
@@ -27,6 +28,7 @@ type audiences struct {
 
 type audience struct {
 	small bool
+	epoch wire.Seq // of the tail that the count was taken after
 	until time.Time
 }
 
@@ -34,8 +36,8 @@ func newAudiences(now func() time.Time) *audiences {
 	return &audiences{now: now, known: map[subjects.Conversation]audience{}}
 }
 
-// small reports whether a conversation has at most wire.SmallConversation members.
-func (a *audiences) small(ctx context.Context, store *jetstream.Store, c subjects.Conversation) (bool, error) {
+// small reports whether a conversation, whose newest change of membership or policy is epoch, has at most wire.SmallConversation members.
+func (a *audiences) small(ctx context.Context, store *jetstream.Store, c subjects.Conversation, epoch wire.Seq) (bool, error) {
 	if c.Kind() == subjects.KindDirect {
 		return true, nil
 	}
@@ -43,7 +45,7 @@ func (a *audiences) small(ctx context.Context, store *jetstream.Store, c subject
 	a.mu.Lock()
 	found := a.known[c]
 	a.mu.Unlock()
-	if now.Before(found.until) {
+	if found.epoch == epoch && now.Before(found.until) {
 		return found.small, nil
 	}
 	members, err := store.CountMembers(ctx, c)
@@ -56,6 +58,6 @@ func (a *audiences) small(ctx context.Context, store *jetstream.Store, c subject
 	if len(a.known) >= maxAudiences {
 		clear(a.known) // what is in use comes back with one count each
 	}
-	a.known[c] = audience{small: small, until: now.Add(audienceFor)}
+	a.known[c] = audience{small: small, epoch: epoch, until: now.Add(audienceFor)}
 	return small, nil
 }

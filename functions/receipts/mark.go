@@ -40,7 +40,7 @@ func (s *service) mark(ctx context.Context, call *functions.Call, in *wire.MarkQ
 			return wire.Marked{}, codeOf(err)
 		}
 		have = standing(call.User, tail, cursor)
-		s.announce(ctx, in.Conversation, call.User, have)
+		s.announce(ctx, in.Conversation, call.User, tail.Epoch, have)
 	}
 	answer := wire.Marked{Read: have.Read}
 	answer.Delivered.Seq = have.Delivered
@@ -70,10 +70,10 @@ func (s *service) markAt(ctx context.Context, c subjects.Conversation, tail jets
 
 // announce tells the user's other devices, and in a small conversation its members. Like all that is live it may get lost; heads and who tell
 // the truth.
-func (s *service) announce(ctx context.Context, c subjects.Conversation, u subjects.User, marks jetstream.Cursor) {
+func (s *service) announce(ctx context.Context, c subjects.Conversation, u subjects.User, epoch wire.Seq, marks jetstream.Cursor) {
 	receipt := wire.Receipt{Conversation: c, User: u, Read: marks.Read.Seq, Delivered: marks.Delivered}
 	s.publish(ctx, subjects.UserEvents(u), wire.UserEvent{Change: wire.ChangeMarks, Conversation: c, Receipt: &receipt})
-	small, err := s.audiences.small(ctx, s.store, c)
+	small, err := s.audiences.small(ctx, s.store, c, epoch)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		s.env.Log.WarnContext(ctx, "receipt not sent: members cannot be counted", "conv", string(c), "err", err)
 	}

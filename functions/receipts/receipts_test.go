@@ -370,6 +370,38 @@ func TestAMarkThatRisesIsTold(t *testing.T) {
 	}
 }
 
+func TestReceiptsEndWithTheNextMember(t *testing.T) {
+	w := newWorld(t)
+	var full []subjects.User
+	for i := range wire.SmallConversation {
+		full = append(full, subjects.User(fmt.Sprint("u", i)))
+	}
+	w.conversation("g.full", full...)
+	members, err := w.nc.SubscribeSync(subjects.Signal("g.full"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.mark("u1", wire.MarkQuery{Conversation: "g.full", Read: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var signalled wire.Signalled
+	read(t, members, &signalled)
+
+	added := w.append("g.full", jetstream.Draft{Kind: wire.KindMember, From: "u0", Body: json.RawMessage(`{"user":"zoe","change":"added","role":"member","by":"u0"}`)})
+	if err := w.store.PutMembers(t.Context(), []jetstream.Member{{Conversation: "g.full", User: "zoe", Role: wire.RoleMember, JoinedSeq: added}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.mark("u1", wire.MarkQuery{Conversation: "g.full", Read: added}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _ := members.Pending(); n != 0 {
+		t.Errorf("%d receipts went to %d members", n, wire.SmallConversation+1)
+	}
+}
+
 func read(t *testing.T, sub *nats.Subscription, into any) {
 	t.Helper()
 	msg, err := sub.NextMsg(5 * time.Second)
