@@ -87,7 +87,7 @@ func (c Code) Known() bool { _, ok := codes[c]; return ok }
 type Error struct {
 	Code         Code   `json:"code"`
 	Message      string `json:"message"`
-	RetryAfterMS int64  `json:"retry_after_ms,omitempty"` // milliseconds to wait before the next try; 0 = no advice
+	RetryAfterMS int64  `json:"retry_after_ms"` // milliseconds to wait before the next try; 0 = no advice
 }
 
 // Error returns the code and the sentence.

@@ -54,7 +54,7 @@ func (q *ConversationQuery) Validate() error { return validConversation(q.Conver
 type ConversationInfo struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Kind         subjects.Kind         `json:"kind"`
-	Title        string                `json:"title,omitempty"`
+	Title        string                `json:"title"` // "" for a direct conversation
 	Policy       Policy                `json:"policy"`
 	Role         Role                  `json:"role,omitempty"` // of the asking user
 	Members      int                   `json:"members"`        // how many

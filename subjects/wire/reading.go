@@ -83,7 +83,7 @@ type Heads struct {
 type ConversationHead struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	Kind         subjects.Kind         `json:"kind"`
-	Title        string                `json:"title,omitempty"`
+	Title        string                `json:"title"` // "" for a direct conversation
 	Head         Head                  `json:"head"`
 	Read         Mark                  `json:"read"`
 	Unread       uint64                `json:"unread"`
