@@ -35,10 +35,7 @@ func (l *line) Read(p []byte) (int, error) {
 	if n == 0 {
 		return n, err
 	}
-	if l.quiet {
-		l.quiet, l.bytes = false, 0
-		l.readBy(time.Now().Add(l.message))
-	}
+	l.begun()
 	if l.bytes += n; l.bytes > l.maxBytes && err == nil {
 		err = errBloated
 	}
@@ -49,6 +46,14 @@ func (l *line) Read(p []byte) (int, error) {
 func (l *line) rest(deadline time.Time) {
 	l.quiet = true
 	l.readBy(deadline)
+}
+
+// begun says that a message has begun. Its first bytes may have come behind those of the one before; then the clock starts here.
+func (l *line) begun() {
+	if l.quiet {
+		l.quiet, l.bytes = false, 0
+		l.readBy(time.Now().Add(l.message))
+	}
 }
 
 // readBy sets the deadline for reading, within the bound.

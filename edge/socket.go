@@ -117,6 +117,7 @@ func (s *socket) read(ctx context.Context) wire.CloseCode {
 			return s.failure(err)
 		}
 		s.inside = true
+		s.line.begun()
 		if kind != websocket.TextMessage {
 			return wire.CloseBinary
 		}

@@ -187,6 +187,20 @@ func TestSlowClientsAreClosed(t *testing.T) {
 	}
 }
 
+func TestAMessageThatBeganBehindAnotherHasItsTimeToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge(func(c *Config) { c.Limits.Message = 300 * time.Millisecond })
+	conn := r.rawConn(t)
+	rawHello(t, w, conn, "ada")
+	begun := time.Now()
+	// Both frames come with one read, so that no byte comes after the second message has begun.
+	_, _ = conn.Write(append(rawFrame(fin|textFrame, []byte(`{"call":"ping"}`)), rawFrame(textFrame, []byte(" "))...))
+	if code := closeCode(t, conn); code != int(wire.CloseTooSlow) || time.Since(begun) > 5*time.Second {
+		t.Errorf("closed with %d after %s", code, time.Since(begun))
+	}
+}
+
 func TestAClientThatAnswersNoPingIsClosed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
