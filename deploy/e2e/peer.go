@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -148,6 +149,9 @@ func (p *peer) start(name string, data any) <-chan wire.ServerFrame {
 	return answer
 }
 
+// tells matches what no error may tell a client: subjects, streams, files, stacks, and what the server is made of.
+var tells = regexp.MustCompile(`(?i)\bim\.|im_|\$|nats|jetstream|stream|bucket|\.go\b|goroutine|panic|/home|/tmp`)
+
 var errNoAnswer = errors.New("the connection closed before the answer")
 
 // try makes a call and returns what it answers.
@@ -164,6 +168,9 @@ func wait[Out any](p *peer, name string, answer <-chan wire.ServerFrame) (out Ou
 			return out, errNoAnswer
 		}
 		if frame.Error != nil {
+			if tells.MatchString(frame.Error.Message) {
+				p.t.Errorf("%s tells a client of the inside: %s", name, frame.Error.Message)
+			}
 			return out, frame.Error
 		}
 		return out, json.Unmarshal(frame.OK, &out)
@@ -299,6 +306,9 @@ func post[Out any](target Target, token, name string, data any) (out Out, err er
 		var problem wire.Problem
 		if err := json.Unmarshal(answer, &problem); err != nil {
 			return out, fmt.Errorf("%s: status %d: %q", name, response.StatusCode, answer)
+		}
+		if tells.MatchString(problem.Detail) {
+			return out, fmt.Errorf("%s tells a client of the inside: %s", name, problem.Detail)
 		}
 		if problem.Status != response.StatusCode || problem.Code.Info().Status != response.StatusCode {
 			return out, fmt.Errorf("%s: status %d does not fit %+v", name, response.StatusCode, problem)
