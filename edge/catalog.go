@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,8 +94,13 @@ func (e *Edge) await(ctx context.Context, f subjects.Function, m subjects.Method
 // knows reports whether the edge has heard of a function.
 func (e *Edge) knows(f subjects.Function) bool { return e.caller.Instances(f) > 0 }
 
+// expected are the functions that every confab has. Once all have spoken up, one that is still silent is taken for unknown at once.
+var expected = []subjects.Function{funcAuth, "send", funcHistory, funcConversations, "receipts", funcPresence}
+
 // young reports whether the edge may simply not have heard of a function yet.
-func (e *Edge) young() bool { return time.Since(e.born) < youth }
+func (e *Edge) young() bool {
+	return time.Since(e.born) < youth && slices.ContainsFunc(expected, func(f subjects.Function) bool { return !e.knows(f) })
+}
 
 // knownCall returns the name of a call that clients may make, and "other" for all else: a label of bounded variety.
 func (e *Edge) knownCall(name string) string {

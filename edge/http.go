@@ -60,6 +60,10 @@ func (e *Edge) routes(serve func(*socket)) http.Handler {
 // other answers what is neither a call nor an upgrade.
 func (e *Edge) other(c *gin.Context) {
 	path := c.Request.URL.Path
+	if strings.HasPrefix(path, "/v1/call/") {
+		e.problem(c, 0, errUnknownCall)
+		return
+	}
 	for _, own := range append(operational, "/v1") {
 		if path == own || strings.HasPrefix(path, own+"/") {
 			e.problem(c, http.StatusNotFound, wire.Errorf(wire.NotFound, "There is nothing here."))

@@ -179,6 +179,8 @@ func TestHTTPCalls(t *testing.T) {
 		{"auth.verify", token, `{}`, nil, 404, wire.UnknownCall},
 		{"presence.watch", token, `{}`, nil, 404, wire.UnknownCall},
 		{"echo.%3E", token, `{}`, nil, 404, wire.UnknownCall},
+		{"ping", token, `{}`, nil, 404, wire.UnknownCall},
+		{"echo.say.more", token, `{}`, nil, 404, wire.UnknownCall},
 		{"echo.say?token=x", token, `{}`, nil, 400, wire.TokenInQuery},
 		{"echo.say", token, `{"a":"` + strings.Repeat("x", 20<<10) + `"}`, nil, 413, wire.TooLarge},
 		{"echo.say", token, `{}`, []string{"Origin", "https://evil.example"}, 403, wire.Forbidden},
