@@ -30,6 +30,9 @@ type calls struct {
 	open  int
 	ids   map[string]struct{}
 	lanes map[string][]*call // what waits behind the call at work; a lane is there while one is
+
+	leaving int  // open calls of auth.logout, until they are answered
+	revoked bool // the session has ended, and the answer to the last of these ends the socket
 }
 
 // call is one call of a client.
@@ -106,6 +109,9 @@ func (c *calls) begin(next *call, most int) *wire.Error {
 		return errManyOpen
 	}
 	c.open++
+	if next.name == callLogout {
+		c.leaving++
+	}
 	if len(next.id) > 0 {
 		if c.ids == nil {
 			c.ids = map[string]struct{}{}
@@ -163,6 +169,24 @@ func (c *calls) next(lane string) *call {
 	return waiting[0]
 }
 
+// hold reports whether the end of the session has to wait for the answer to an open logout, which may have caused it. It does once: whoever
+// asks again, as the next poll of revocations does, waits no longer; told is true then.
+func (c *calls) hold() (held, told bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held, told = c.leaving > 0 && !c.revoked, c.revoked
+	c.revoked = c.revoked || held
+	return held, told
+}
+
+// left counts an answered logout, and reports whether the end of the session waited for it.
+func (c *calls) left() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving--
+	return c.revoked && c.leaving == 0
+}
+
 // work does a call and then those of its lane that came meanwhile.
 func (s *socket) work(ctx context.Context, c *call) {
 	for ; c != nil; c = s.calls.next(c.lane) {
@@ -182,9 +206,12 @@ func (s *socket) done(c *call, data []byte, err error) {
 	s.edge.metrics.took(s.edge.knownCall(c.name), wire.CodeOf(err), time.Since(c.begun))
 	if err != nil {
 		s.fail(c.id, asWireError(err))
-		return
+	} else {
+		s.answer(c.id, data)
 	}
-	s.answer(c.id, data)
+	if c.name == callLogout && s.calls.left() {
+		s.close(wire.CloseRevoked)
+	}
 }
 
 // perform does one call of a socket.
@@ -210,6 +237,9 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	}
 	return data, err
 }
+
+// callLogout is the call that may end the session it is made in.
+const callLogout = "auth.logout"
 
 // callHeads is the call whose answer tells of the user's direct conversations.
 const callHeads = "history.heads"

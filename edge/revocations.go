@@ -11,7 +11,7 @@ import (
 // revocationsEvery is how often auth is asked for revocations whose event may have been lost.
 const revocationsEvery = time.Second
 
-// revoke closes the sockets whose sessions a revocation ends.
+// revoke closes the sockets whose sessions a revocation ends; one that asked for it gets its answer first.
 func (e *Edge) revoke(r wire.Revocation) {
 	e.identities.revoke(r, time.Now())
 	u := e.users.find(r.User)
@@ -22,8 +22,13 @@ func (e *Edge) revoke(r wire.Revocation) {
 	frame := wire.AppendEvent(nil, wire.EventSession, told)
 	for _, s := range u.list() {
 		if session := s.session.Load(); session != nil && ends(r, u.name, session.id, session.issued) {
-			s.push(frame)
-			s.close(wire.CloseRevoked)
+			held, informed := s.calls.hold()
+			if !informed {
+				s.push(frame)
+			}
+			if !held {
+				s.close(wire.CloseRevoked)
+			}
 		}
 	}
 }

@@ -75,6 +75,45 @@ func TestRevocationClosesWithinTwoSeconds(t *testing.T) {
 	}
 }
 
+func TestALogoutIsAnsweredBeforeItsOwnSocketCloses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	c := r.connect(t, w, "ada", "one")
+	answer := c.begin("auth.logout", wire.Logout{})
+	c.event(wire.EventSession)
+	close(w.gate("logout"))
+	if code := c.closed(); code != int(wire.CloseRevoked) {
+		t.Errorf("closed with %d", code)
+	}
+	select {
+	case f := <-answer:
+		if f.Error != nil {
+			t.Errorf("the logout is answered %v", f.Error)
+		}
+	default:
+		t.Error("the socket closed without an answer")
+	}
+	// Nobody stays signed in by asking to be signed out: the next poll ends it.
+	w.mu.Lock()
+	delete(w.gates, "logout")
+	w.mu.Unlock()
+	token := w.token("bob", time.Hour)
+	d := r.dial(t)
+	if _, err := d.call("hello", map[string]any{"token": token, "device": "one"}); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	d.begin("auth.logout", wire.Logout{})
+	d.event(wire.EventSession)
+	w.mu.Lock()
+	w.revocations = append(w.revocations, wire.Revocation{User: "bob", Session: w.tokens[token].Session})
+	w.mu.Unlock()
+	if code := d.closed(); code != int(wire.CloseRevoked) || time.Since(begun) > 2*time.Second {
+		t.Errorf("closed with %d after %s", code, time.Since(begun))
+	}
+}
+
 // state waits until a user's presence, as a client is told it, is as given.
 func (c *client) state(user string, want wire.State) {
 	c.t.Helper()

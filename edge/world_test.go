@@ -79,10 +79,18 @@ func (w *world) token(user string, d time.Duration) string {
 
 func (w *world) auth() functions.Function {
 	return function("auth", []functions.Method{
-		{Name: "login", Public: true, Anonymous: true}, {Name: "whoami", Public: true}, {Name: "verify"}, {Name: "revoked", Passive: true},
+		{Name: "login", Public: true, Anonymous: true}, {Name: "whoami", Public: true}, {Name: "logout", Public: true}, {Name: "verify"}, {Name: "revoked", Passive: true},
 	}, functions.Handlers{
 		"login":  functions.Handle(func(_ context.Context, c *functions.Call, _ *wire.Empty) (string, error) { return string(c.User), nil }),
 		"whoami": functions.Handle(func(_ context.Context, c *functions.Call, _ *wire.Empty) (string, error) { return string(c.User), nil }),
+		"logout": functions.Handle(func(ctx context.Context, c *functions.Call, _ *wire.Logout) (wire.Empty, error) {
+			w.tell(c.User, wire.UserEvent{Change: wire.ChangeRevoked, Revocation: &wire.Revocation{User: c.User, Session: c.Session}})
+			select { // the event overtakes the answer
+			case <-w.gate("logout"):
+			case <-ctx.Done():
+			}
+			return wire.Empty{}, nil
+		}),
 		"verify": functions.Handle(func(_ context.Context, _ *functions.Call, in *wire.Verify) (wire.Identity, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
