@@ -3,8 +3,10 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -44,6 +46,42 @@ func TestEdgeAndFunctionsAsProcessesOfTheirOwn(t *testing.T) {
 	}
 	edge.says(t, `edge is ready`)
 	Run(t, Target{URL: edge.says(t, `"?url"?[=:]"?(http://[^\s"]+)`), NATS: server.URL})
+}
+
+func TestWhatHappensAtOneEdgeIsKnownAtTheOther(t *testing.T) {
+	_, here, _ := up(t, t.TempDir())
+	edge := start(t, "edge", "--nats-url", here.NATS, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--limits", "none")
+	edge.says(t, `edge is ready`)
+	there := Target{URL: edge.says(t, `"?url"?[=:]"?(http://[^\s"]+)`), NATS: here.NATS}
+
+	ada, bob := register(t, here, "ada"), register(t, there, "bob")
+	call[wire.Presences](ada, wire.CallWatch, wire.UsersQuery{Users: []subjects.User{bob.user}})
+	call[wire.Empty](bob, "presence.set", wire.PresenceSetting{State: wire.StateAway})
+	until(ada, "bob away", wire.EventPresence, func(c wire.PresenceChange) bool { return c.User == bob.user && c.State == wire.StateAway })
+
+	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("over there")})
+	bob.entry(posted.Conversation, posted.Seq)
+	call[wire.Empty](bob, wire.CallSignal, wire.Signal{Conversation: posted.Conversation, Kind: "typing"})
+	until(ada, "bob typing", wire.EventSignal, func(s wire.Signal) bool { return s.User == bob.user })
+	call[wire.Marked](bob, "receipts.mark", wire.MarkQuery{Conversation: posted.Conversation, Read: posted.Seq})
+	until(ada, "bob's receipt", wire.EventReceipt, func(r wire.Receipt) bool { return r.User == bob.user && r.Read == posted.Seq })
+
+	moved := connect(t, here, bob.tokens, "web-1")
+	if code := bob.ended(); code != wire.CloseReplaced {
+		t.Errorf("the device moved to another edge, and its older socket closed with %d, want %d", code, wire.CloseReplaced)
+	}
+	phone := connect(t, there, bob.tokens, "phone-1")
+	begun := time.Now()
+	call[wire.Empty](moved, "auth.logout", wire.Logout{})
+	for _, p := range []*peer{moved, phone} {
+		if code := p.ended(); code != wire.CloseRevoked || time.Since(begun) > 2*time.Second {
+			t.Errorf("a socket of the ended session closed with %d after %s", code, time.Since(begun))
+		}
+	}
+	for _, target := range []Target{here, there} {
+		_, err := post[wire.Heads](target, bob.tokens.Token, "history.heads", wire.HeadsQuery{})
+		fails(t, err, wire.Unauthenticated)
+	}
 }
 
 // exitCode waits for the end of a process.
