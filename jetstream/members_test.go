@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,29 +18,33 @@ func member(c subjects.Conversation, u subjects.User) jetstream.Member {
 	return jetstream.Member{Conversation: c, User: u, Role: wire.RoleMember, JoinedSeq: 1}
 }
 
+// wantMembers compares how many members the room has.
+func wantMembers(t *testing.T, store *jetstream.Store, want int) {
+	t.Helper()
+	if got, err := store.CountMembers(t.Context(), room); got != want || err != nil {
+		t.Errorf("%d members, want %d: %v", got, want, err)
+	}
+}
+
+// wantListed compares the conversations of a user, in ascending order.
+func wantListed(t *testing.T, store *jetstream.Store, u subjects.User, want ...subjects.Conversation) {
+	t.Helper()
+	memberships, err := store.Memberships(t.Context(), u)
+	var got []subjects.Conversation
+	for _, m := range memberships {
+		got = append(got, m.Conversation)
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%s is in %q, want %q: %v", u, got, want, err)
+	}
+}
+
 func TestMembersInBothDirections(t *testing.T) {
 	server := jetstreamtest.Start(t)
 	store := server.Store(t)
 	ctx := t.Context()
-	count := func(want int) {
-		t.Helper()
-		if got, err := store.CountMembers(ctx, room); got != want || err != nil {
-			t.Errorf("%d members, want %d: %v", got, want, err)
-		}
-	}
-	listed := func(u subjects.User, want string) {
-		t.Helper()
-		memberships, err := store.Memberships(ctx, u)
-		got := ""
-		for _, m := range memberships {
-			got += string(m.Conversation) + " "
-		}
-		if err != nil || got != want {
-			t.Errorf("%s is in %q, want %q: %v", u, got, want, err)
-		}
-	}
-	count(0)
-	listed("ada", "")
+	wantMembers(t, store, 0)
+	wantListed(t, store, "ada")
 	if _, err := store.PutMember(ctx, member(room, "ada")); err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +57,8 @@ func TestMembersInBothDirections(t *testing.T) {
 	if err := store.PutListing(ctx, jetstream.Member{Conversation: "d.ada.bob", User: "ada"}); err != nil {
 		t.Fatal(err)
 	}
-	count(1)
-	listed("ada", "c.news d.ada.bob g.general ")
+	wantMembers(t, store, 1)
+	wantListed(t, store, "ada", "c.news", "d.ada.bob", "g.general")
 	m, err := store.Member(ctx, room, "ada")
 	if err != nil || m.Role != wire.RoleMember || m.JoinedSeq != 1 {
 		t.Fatalf("%+v, %v", m, err)
@@ -74,8 +79,8 @@ func TestMembersInBothDirections(t *testing.T) {
 	if err := store.RemoveMember(ctx, m); err != nil {
 		t.Fatal(err)
 	}
-	count(0)
-	listed("ada", "c.news d.ada.bob ")
+	wantMembers(t, store, 0)
+	wantListed(t, store, "ada", "c.news", "d.ada.bob")
 	if _, err := store.Member(ctx, room, "ada"); !errors.Is(err, jetstream.ErrNotFound) {
 		t.Errorf("after the removal: %v", err)
 	}
@@ -85,8 +90,8 @@ func TestMembersInBothDirections(t *testing.T) {
 	if _, err := store.PutMember(ctx, member(room, "ada")); err != nil {
 		t.Errorf("add again: %v", err)
 	}
-	count(1)
-	listed("ada", "c.news d.ada.bob g.general ")
+	wantMembers(t, store, 1)
+	wantListed(t, store, "ada", "c.news", "d.ada.bob", "g.general")
 }
 
 // A crash between the two writes must neither show a conversation to somebody who is out of it, nor stay for ever.

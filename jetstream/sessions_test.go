@@ -128,6 +128,31 @@ func TestSessionsExpire(t *testing.T) {
 	})
 }
 
+// endedBefore is up to when the tests revoke all sessions of bob.
+func endedBefore(issued time.Time) wire.Time { return wire.At(issued.Add(time.Second)) }
+
+// wantEnded compares what is known of ended sessions: one of ada's, and all of bob's that were issued before a time.
+func wantEnded(t *testing.T, r *jetstream.Revocations, issued time.Time) {
+	t.Helper()
+	for _, c := range []struct {
+		user    subjects.User
+		session string
+		issued  time.Time
+		want    bool
+	}{
+		{"ada", "one", issued, true}, {"ada", "two", issued, false}, {"ada", "", issued, false},
+		{"bob", "one", issued, true}, {"bob", "", issued, true}, {"bob", "one", issued.Add(2 * time.Second), false},
+		{"eve", "one", issued, false},
+	} {
+		if got := r.Revoked(c.user, c.session, c.issued); got != c.want {
+			t.Errorf("%s %q: revoked is %v", c.user, c.session, got)
+		}
+	}
+	if got := r.After(0).Revocations; len(got) != 2 || got[0].Session != "one" || !got[1].Before.Equal(endedBefore(issued).Time) {
+		t.Errorf("all: %+v", got)
+	}
+}
+
 func TestRevocationsReachEveryProcess(t *testing.T) {
 	s := jetstreamtest.Start(t)
 	ctx := t.Context()
@@ -147,7 +172,7 @@ func TestRevocationsReachEveryProcess(t *testing.T) {
 	if err := here.Revoke(ctx, wire.Revocation{User: "ada", Session: "one"}, until); err != nil {
 		t.Fatal(err)
 	}
-	before := wire.At(issued.Add(time.Second))
+	before := endedBefore(issued)
 	if err := here.Revoke(ctx, wire.Revocation{User: "bob", Before: &before}, until); err != nil {
 		t.Fatal(err)
 	}
@@ -155,33 +180,13 @@ func TestRevocationsReachEveryProcess(t *testing.T) {
 	if err := here.Revoke(ctx, wire.Revocation{User: "bob", Before: &earlier}, until.Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	check := func(t *testing.T, r *jetstream.Revocations) {
-		t.Helper()
-		for _, c := range []struct {
-			user    subjects.User
-			session string
-			issued  time.Time
-			want    bool
-		}{
-			{"ada", "one", issued, true}, {"ada", "two", issued, false}, {"ada", "", issued, false},
-			{"bob", "one", issued, true}, {"bob", "", issued, true}, {"bob", "one", issued.Add(2 * time.Second), false},
-			{"eve", "one", issued, false},
-		} {
-			if got := r.Revoked(c.user, c.session, c.issued); got != c.want {
-				t.Errorf("%s %q: revoked is %v", c.user, c.session, got)
-			}
-		}
-		if got := r.After(0).Revocations; len(got) != 2 || got[0].Session != "one" || !got[1].Before.Equal(before.Time) {
-			t.Errorf("all: %+v", got)
-		}
-	}
-	t.Run("in force at once where it was said", func(t *testing.T) { check(t, here) })
+	t.Run("in force at once where it was said", func(t *testing.T) { wantEnded(t, here, issued) })
 	t.Run("elsewhere with the next poll", func(t *testing.T) {
 		start := there.After(0).Revision
 		if err := there.Poll(ctx); err != nil {
 			t.Fatal(err)
 		}
-		check(t, there)
+		wantEnded(t, there, issued)
 		news := there.After(start)
 		if len(news.Revocations) != 2 || news.Revision <= start || len(there.After(news.Revision).Revocations) != 0 {
 			t.Errorf("news: %+v", news)
@@ -193,7 +198,7 @@ func TestRevocationsReachEveryProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(t, late)
+		wantEnded(t, late, issued)
 	})
 	t.Run("forgotten when the last token has expired", func(t *testing.T) {
 		if err := here.Revoke(ctx, wire.Revocation{User: "eve", Session: "x"}, time.Now().Add(50*time.Millisecond)); err != nil {
@@ -202,7 +207,7 @@ func TestRevocationsReachEveryProcess(t *testing.T) {
 		eventually(t, "the end of a revocation", func() bool {
 			return here.Poll(ctx) == nil && !here.Revoked("eve", "x", issued)
 		})
-		check(t, here)
+		wantEnded(t, here, issued)
 	})
 }
 

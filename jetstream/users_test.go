@@ -53,40 +53,6 @@ func TestUsers(t *testing.T) {
 			t.Errorf("an old revision: %v", err)
 		}
 	})
-	t.Run("a credential stands apart from the profile", func(t *testing.T) {
-		if _, err := store.Credential(ctx, "ada"); !errors.Is(err, jetstream.ErrNotFound) {
-			t.Errorf("before: %v", err)
-		}
-		if _, err := store.CreateCredential(ctx, "ada", jetstream.Credential{Hash: "$argon2id$1"}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.CreateCredential(ctx, "ada", jetstream.Credential{Hash: "$argon2id$2"}); !errors.Is(err, jetstream.ErrExists) {
-			t.Errorf("a second one: %v", err)
-		}
-		c, err := store.Credential(ctx, "ada")
-		if err != nil || c.Hash != "$argon2id$1" {
-			t.Fatalf("%+v, %v", c, err)
-		}
-		c.Hash = "$argon2id$3"
-		if _, err := store.UpdateCredential(ctx, "ada", c); err != nil {
-			t.Error(err)
-		}
-		if _, err := store.UpdateCredential(ctx, "ada", c); !errors.Is(err, jetstream.ErrConflict) {
-			t.Errorf("an old revision: %v", err)
-		}
-	})
-	t.Run("a foreign identity has one handle for ever", func(t *testing.T) {
-		hostile := "> $SYS.*\r\n" + string(make([]byte, 5000))
-		for _, user := range []subjects.User{"ada", "eve"} {
-			got, err := store.MapIdentity(ctx, jetstream.Identity{Issuer: "https://issuer", Subject: hostile, User: user})
-			if err != nil || got != "ada" {
-				t.Errorf("map to %s: %s, %v", user, got, err)
-			}
-		}
-		if _, err := store.IdentityUser(ctx, "https://issue", "r"+hostile); !errors.Is(err, jetstream.ErrNotFound) {
-			t.Errorf("the same bytes, cut elsewhere: %v", err)
-		}
-	})
 	t.Run("many are read at once, and again after a restart", func(t *testing.T) {
 		for i := range 5 {
 			if _, err := store.CreateUser(ctx, jetstream.User{User: subjects.User(fmt.Sprintf("u%d", i))}); err != nil {
@@ -104,6 +70,46 @@ func TestUsers(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestACredentialStandsApartFromTheProfile(t *testing.T) {
+	store := jetstreamtest.Start(t).Store(t)
+	ctx := t.Context()
+	if _, err := store.Credential(ctx, "ada"); !errors.Is(err, jetstream.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	if _, err := store.CreateCredential(ctx, "ada", jetstream.Credential{Hash: "$argon2id$1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CreateCredential(ctx, "ada", jetstream.Credential{Hash: "$argon2id$2"}); !errors.Is(err, jetstream.ErrExists) {
+		t.Errorf("a second one: %v", err)
+	}
+	c, err := store.Credential(ctx, "ada")
+	if err != nil || c.Hash != "$argon2id$1" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	c.Hash = "$argon2id$3"
+	if _, err := store.UpdateCredential(ctx, "ada", c); err != nil {
+		t.Error(err)
+	}
+	if _, err := store.UpdateCredential(ctx, "ada", c); !errors.Is(err, jetstream.ErrConflict) {
+		t.Errorf("an old revision: %v", err)
+	}
+}
+
+func TestAForeignIdentityHasOneHandleForEver(t *testing.T) {
+	store := jetstreamtest.Start(t).Store(t)
+	ctx := t.Context()
+	hostile := "> $SYS.*\r\n" + string(make([]byte, 5000))
+	for _, user := range []subjects.User{"ada", "eve"} {
+		got, err := store.MapIdentity(ctx, jetstream.Identity{Issuer: "https://issuer", Subject: hostile, User: user})
+		if err != nil || got != "ada" {
+			t.Errorf("map to %s: %s, %v", user, got, err)
+		}
+	}
+	if _, err := store.IdentityUser(ctx, "https://issue", "r"+hostile); !errors.Is(err, jetstream.ErrNotFound) {
+		t.Errorf("the same bytes, cut elsewhere: %v", err)
+	}
 }
 
 func TestConversations(t *testing.T) {
