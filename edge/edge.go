@@ -39,6 +39,7 @@ type Edge struct {
 	searches      searches
 
 	count    atomic.Int64 // sockets, also those in the handshake
+	queued   atomic.Int64 // bytes that wait to be written to all sockets
 	serving  atomic.Bool
 	draining atomic.Bool
 

@@ -37,6 +37,7 @@ type Limits struct {
 	FrameBytes  int `conf:"limit-frame-bytes" help:"bytes of one WebSocket message from a client; 0 = 65536"`
 	OpenCalls   int `conf:"limit-open-calls" help:"calls of one connection, or of one address over HTTP, that wait for an answer; 0 = 64"`
 	QueueFrames int `conf:"limit-queue-frames" help:"frames that wait to be written to one connection; 0 = 4096"`
+	QueueTotal  int `conf:"limit-queue-total" help:"bytes that wait to be written to all connections together, beside one frame for each; beyond it the slow ones are closed; 0 = 268435456"`
 	QueueBytes  int `conf:"limit-queue-bytes" help:"bytes that wait to be written to one connection, beside one frame of any size; 0 = 4194304"`
 	Watched     int `conf:"limit-watched" help:"users whose presence one connection watches; 0 = 1000"`
 
@@ -54,7 +55,7 @@ func None() Limits {
 	return Limits{
 		Connections: many, PerAddress: many, PerUser: many,
 		Address: unlimited, Connection: unlimited, User: unlimited, Call: unlimited, Signal: unlimited, Control: unlimited, Refused: unlimited,
-		OpenCalls: many, QueueFrames: many, QueueBytes: many, Watched: many,
+		OpenCalls: many, QueueFrames: many, QueueBytes: many, QueueTotal: many, Watched: many,
 	}
 }
 
@@ -62,7 +63,7 @@ func None() Limits {
 func (l Limits) Validate() error {
 	for name, n := range map[string]int{
 		"connections": l.Connections, "per_address": l.PerAddress, "per_user": l.PerUser, "frame_bytes": l.FrameBytes, "open_calls": l.OpenCalls,
-		"queue_frames": l.QueueFrames, "queue_bytes": l.QueueBytes, "watched": l.Watched,
+		"queue_frames": l.QueueFrames, "queue_bytes": l.QueueBytes, "queue_total": l.QueueTotal, "watched": l.Watched,
 	} {
 		if n < 0 {
 			return fmt.Errorf("limits: %s is negative", name)
@@ -94,7 +95,7 @@ func (l Limits) withDefaults() Limits {
 		preset int
 	}{
 		{&l.Connections, 100_000}, {&l.PerAddress, 256}, {&l.PerUser, 16}, {&l.FrameBytes, 64 << 10}, {&l.OpenCalls, 64},
-		{&l.QueueFrames, 4096}, {&l.QueueBytes, 4 << 20}, {&l.Watched, 1000},
+		{&l.QueueFrames, 4096}, {&l.QueueBytes, 4 << 20}, {&l.QueueTotal, 256 << 20}, {&l.Watched, 1000},
 	} {
 		if *f.field == 0 {
 			*f.field = f.preset

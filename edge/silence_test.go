@@ -71,3 +71,53 @@ func TestHeadersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// deaf signs a user in on a connection that takes little and is never read again.
+func (r *running) deaf(t *testing.T, w *world, user string) net.Conn {
+	t.Helper()
+	conn := r.rawConn(t)
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	rawHello(t, w, conn, user)
+	return conn
+}
+
+func TestWhatWaitsForAllConnectionsIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const total = 2 << 20
+	r := w.edge(func(c *Config) {
+		c.Limits = None() // a queue alone is not bounded
+		c.Limits.QueueTotal, c.Limits.Write = total, 5*time.Second
+	})
+	w.add("g.one", "ada")
+	ada := r.connect(t, w, "ada", "web")
+	const sockets = 8
+	for i := range sockets {
+		user := fmt.Sprintf("deaf-%d", i)
+		ada.expect("g.one", w.add("g.one", user))
+		r.deaf(t, w, user)
+	}
+	var slow []*socket
+	for _, u := range r.users.all() {
+		if u.name != "ada" {
+			slow = append(slow, u.list()...)
+		}
+	}
+	gone := func() bool { return !slices.ContainsFunc(slow, func(s *socket) bool { return s.out.code() == 0 }) }
+	big := strings.Repeat("x", 16_000)
+	last, most := wire.Seq(1+sockets), int64(0)
+	for ; !gone() && last < 5000; last++ {
+		w.say("g.one", "ada", big)
+		ada.expect("g.one", last+1) // who reads is not disturbed
+		most = max(most, r.queued.Load())
+	}
+	if !gone() || len(slow) != sockets {
+		t.Errorf("after %d entries some of %d connections are open", last, len(slow))
+	}
+	if most < total/2 || most > total+sockets*2*coalesce {
+		t.Errorf("up to %d bytes waited, with a bound of %d", most, total)
+	}
+	eventually(t, "nothing waits any more", func() bool { return r.queued.Load() == 0 })
+}

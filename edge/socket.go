@@ -95,6 +95,7 @@ func (s *socket) serve(ctx context.Context) {
 	s.edge.leave(s)
 	cancel()
 	s.wg.Wait()
+	s.settle()
 	if alive {
 		s.line.linger()
 	}

@@ -51,15 +51,37 @@ func (s *socket) push(frame []byte) {
 	if o.reason != 0 || o.gone {
 		return
 	}
-	if o.count > 0 && (o.count >= limits.QueueFrames || o.bytes+len(frame) > limits.QueueBytes) {
-		o.frames = nil
+	crowded := s.edge.queued.Load() > int64(limits.QueueTotal) && o.bytes > coalesce
+	if o.count > 0 && (crowded || o.count >= limits.QueueFrames || o.bytes+len(frame) > limits.QueueBytes) {
+		s.dropLocked()
 		s.closeLocked(wire.CloseTooSlow)
 		return
 	}
 	o.frames = append(o.frames, frame)
 	o.count++
 	o.bytes += len(frame)
+	s.edge.queued.Add(int64(len(frame)))
 	s.wakeLocked()
+}
+
+// dropLocked forgets the frames that the writer has not taken yet.
+func (s *socket) dropLocked() {
+	n := 0
+	for _, frame := range s.out.frames {
+		n += len(frame)
+	}
+	s.out.count -= len(s.out.frames)
+	s.out.bytes -= n
+	s.out.frames = nil
+	s.edge.queued.Add(-int64(n))
+}
+
+// settle takes what was never written out of the edge's account. The socket has ended, so nothing comes on top.
+func (s *socket) settle() {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.edge.queued.Add(-int64(s.out.bytes))
+	s.out.bytes = 0
 }
 
 // ping has the writer send a ping.
@@ -103,7 +125,7 @@ func (s *socket) closeLocked(code wire.CloseCode) {
 func (s *socket) abandon() {
 	s.out.mu.Lock()
 	s.out.gone = true
-	s.out.frames = nil
+	s.dropLocked()
 	s.out.mu.Unlock()
 	_ = s.line.Close() // so that a write under way ends
 }
@@ -200,6 +222,7 @@ func (s *socket) writeFrames(frames [][]byte, by time.Time) error {
 		}
 		frames = frames[n:]
 		var goOn bool
+		s.edge.queued.Add(-int64(size))
 		if by, goOn = s.out.wrote(n, size); !goOn {
 			return nil
 		}
