@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -57,12 +58,8 @@ func (p Profile) Validate() error {
 
 func (p Profile) withDefaults() Profile {
 	p.Replicas = max(p.Replicas, 1)
-	if p.MaxBytes == 0 {
-		p.MaxBytes = -1
-	}
-	if p.Dedupe == 0 {
-		p.Dedupe = DefaultDedupe
-	}
+	p.MaxBytes = cmp.Or(p.MaxBytes, -1) // JetStream's word for no bound
+	p.Dedupe = cmp.Or(p.Dedupe, DefaultDedupe)
 	return p
 }
 

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,7 @@ func (s *Store) publishAll(ctx context.Context, messages []*nats.Msg) error {
 		left--
 		return failure != nil || left == 0
 	})
-	return firstError(err, failure)
+	return cmp.Or(err, failure)
 }
 
 func readAck(reply *nats.Msg) (ack, error) {

@@ -17,13 +17,11 @@ import (
 	"github.com/confab-im/confab/subjects"
 )
 
-// Headers of the key-value layer of NATS (ADR-8) and of JetStream.
+// Headers of the key-value layer of NATS (ADR-8).
 const (
-	headerOperation    = "KV-Operation"
-	headerMarker       = "Nats-Marker-Reason"
-	headerTTL          = "Nats-TTL"
-	headerExpectedLast = "Nats-Expected-Last-Subject-Sequence"
-	operationDelete    = "DEL"
+	headerOperation = "KV-Operation"
+	headerMarker    = "Nats-Marker-Reason"
+	operationDelete = "DEL"
 )
 
 const (
@@ -107,7 +105,7 @@ func (s *Store) write(ctx context.Context, bucket, key string, value any, header
 		}
 	}
 	if ttl > 0 {
-		header.Set(headerTTL, strconv.FormatInt(int64((ttl+time.Second-1)/time.Second), 10)+"s")
+		header.Set(nats.MsgTTLHdr, strconv.FormatInt(int64((ttl+time.Second-1)/time.Second), 10)+"s")
 	}
 	stored, err := s.publish(ctx, subjects.BucketSubject(bucket, key), header, data)
 	if err != nil {
@@ -117,7 +115,7 @@ func (s *Store) write(ctx context.Context, bucket, key string, value any, header
 }
 
 func expecting(revision uint64) nats.Header {
-	return nats.Header{headerExpectedLast: {strconv.FormatUint(revision, 10)}}
+	return nats.Header{nats.ExpectedLastSubjSeqHdr: {strconv.FormatUint(revision, 10)}}
 }
 
 // lifetime returns the ttl of a record that ends at a time, at least a second: 0 would keep it for ever.
@@ -136,15 +134,20 @@ func pause(ctx context.Context, try int) error {
 // matching returns the records of a bucket under keys and patterns, in ascending order of key, from any replica. It costs one request for up
 // to 1,024 records. Where there are more it asks for the names first, from the leader, and then for the records by name.
 func (s *Store) matching(ctx context.Context, bucket string, patterns ...string) ([]*rawMsg, error) {
-	names := make([]string, len(patterns))
-	for i, pattern := range patterns {
-		names[i] = subjects.BucketSubject(bucket, pattern)
-	}
-	found, _, err := s.matchingSubjects(ctx, subjects.BucketStream(bucket), names)
+	found, _, err := s.matchingSubjects(ctx, subjects.BucketStream(bucket), bucketSubjects(bucket, patterns))
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(found, (*rawMsg).gone), nil
+}
+
+// bucketSubjects returns the subjects under which a bucket's stream stores keys and patterns of keys.
+func bucketSubjects(bucket string, patterns []string) []string {
+	names := make([]string, len(patterns))
+	for i, pattern := range patterns {
+		names[i] = subjects.BucketSubject(bucket, pattern)
+	}
+	return names
 }
 
 func (s *Store) matchingSubjects(ctx context.Context, stream string, names []string) (found []*rawMsg, upTo uint64, err error) {
@@ -177,11 +180,7 @@ func (s *Store) fresh(ctx context.Context, bucket string, patterns ...string) ([
 	if s.layout.Replicas <= 1 {
 		return s.matching(ctx, bucket, patterns...)
 	}
-	stream := subjects.BucketStream(bucket)
-	names := make([]string, len(patterns))
-	for i, pattern := range patterns {
-		names[i] = subjects.BucketSubject(bucket, pattern)
-	}
+	stream, names := subjects.BucketStream(bucket), bucketSubjects(bucket, patterns)
 	last, err := s.lastSequence(ctx, stream)
 	if err != nil {
 		return nil, err

@@ -166,11 +166,9 @@ func (e *logEntry) tail(c subjects.Conversation) (Tail, error) {
 
 // encode writes an entry as it is stored: compact, and with the body's characters as the client sent them.
 func encode(e *wire.Entry) (json.RawMessage, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
+	data, err := wire.Marshal(e)
+	if err != nil {
 		return nil, fmt.Errorf("write entry %d: %w", e.Seq, err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return data, nil
 }

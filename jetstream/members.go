@@ -1,13 +1,13 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -187,7 +187,7 @@ func (s *Store) Members(ctx context.Context, c subjects.Conversation, after subj
 	if err != nil {
 		return nil, false, err
 	}
-	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(string(a.User), string(b.User)) })
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.User, b.User) })
 	start, _ := slices.BinarySearchFunc(members, after, func(m Member, after subjects.User) int {
 		if m.User <= after {
 			return -1
@@ -243,7 +243,7 @@ func (s *Store) CountMembers(ctx context.Context, c subjects.Conversation) (int,
 				return true
 			}
 		})
-		return firstError(err, failure)
+		return cmp.Or(err, failure)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("count the members of %s: %w", c, err)
@@ -280,6 +280,6 @@ func (s *Store) Memberships(ctx context.Context, u subjects.User) ([]Member, err
 		}
 		members = append(members, others...)
 	}
-	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(string(a.Conversation), string(b.Conversation)) })
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Conversation, b.Conversation) })
 	return members, nil
 }

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -124,7 +125,7 @@ func (r *reader) window(ctx context.Context, tail Tail, lo, hi wire.Seq) ([]plac
 	reading.Go(func() { records, failure = r.s.readRecords(ctx, r.c, pageOf(lo), pageOf(hi), r.leader) })
 	places, err := r.gather(ctx, tail, lo, hi)
 	reading.Wait()
-	if err := firstError(err, failure); err != nil {
+	if err := cmp.Or(err, failure); err != nil {
 		return nil, err
 	}
 	for page, record := range records {

@@ -1,19 +1,16 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
-
-// LeaseTTL is how long an edge's lease stands after it was renewed last.
-const LeaseTTL = 10 * time.Second
 
 // SetPresence stores what a user chose for all devices, and puts it into the presence bucket, from where edges hear of it. The bucket lives
 // in memory, so the first is what counts.
@@ -57,13 +54,10 @@ func (s *Store) PresenceRecords(ctx context.Context, users []subjects.User) (wir
 		both        sync.WaitGroup
 	)
 	both.Go(func() { settings, settingsErr = s.fresh(ctx, subjects.BucketUsers, chosen...) })
-	names := make([]string, len(patterns))
-	for i, pattern := range patterns {
-		names[i] = subjects.BucketSubject(subjects.BucketPresence, pattern)
-	}
+	names := bucketSubjects(subjects.BucketPresence, patterns)
 	found, _, err := s.matchingSubjects(ctx, subjects.BucketStream(subjects.BucketPresence), names)
 	both.Wait()
-	if err := firstError(err, settingsErr); err != nil {
+	if err := cmp.Or(err, settingsErr); err != nil {
 		return wire.PresenceRecords{}, fmt.Errorf("read the presence of %d users: %w", len(users), err)
 	}
 	for _, msg := range settings {
@@ -87,8 +81,8 @@ func addPresence(records wire.PresenceRecords, msg *rawMsg) error {
 	if len(tokens) == 2 {
 		edge := subjects.Edge(tokens[1])
 		lease := wire.Lease{Edge: edge}
-		if msg.gone() { // the server's note that the lease ran out, LeaseTTL after its last renewal
-			lease.At = wire.At(msg.Time.Add(-LeaseTTL))
+		if msg.gone() { // the server's note that the lease ran out, wire.LeaseTTL after its last renewal
+			lease.At = wire.At(msg.Time.Add(-wire.LeaseTTL))
 		} else if err := decode(msg, &lease); err != nil {
 			return err
 		}

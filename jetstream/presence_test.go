@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -72,7 +71,7 @@ func TestPresenceRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dead := records.Leases["e1"]; time.Since(dead.At.Time) < jetstream.LeaseTTL || time.Since(dead.At.Time) > time.Minute {
+	if dead := records.Leases["e1"]; time.Since(dead.At.Time) < wire.LeaseTTL || time.Since(dead.At.Time) > time.Minute {
 		t.Errorf("the dead lease: %+v", dead)
 	}
 	server.Restart(t) // the bucket lives in memory, what users chose does not

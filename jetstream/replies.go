@@ -144,7 +144,7 @@ func (s *Store) readWindow(ctx context.Context, stream string, sequences []uint6
 		missing--
 		return missing == 0
 	})
-	return firstError(err, failure)
+	return cmp.Or(err, failure)
 }
 
 // multiLast returns the last message under each of the given subjects, from any replica, in ascending order of stream sequence; subjects
@@ -216,7 +216,7 @@ func (r *readRequest) goOn(end *nats.Msg, upTo *uint64) (more bool, err error) {
 	}
 	last, err1 := strconv.ParseUint(header.Get("Nats-Last-Sequence"), 10, 64)
 	had, err2 := strconv.ParseUint(header.Get("Nats-UpTo-Sequence"), 10, 64)
-	if err := firstError(err1, err2); err != nil {
+	if err := cmp.Or(err1, err2); err != nil {
 		return false, fmt.Errorf("%w: the end of a batch without a sequence: %w", ErrUnavailable, err)
 	}
 	*upTo = min(*upTo, had)
@@ -236,16 +236,6 @@ func newest(found []*rawMsg) []*rawMsg {
 		}
 	}
 	return slices.SortedFunc(maps.Values(last), func(a, b *rawMsg) int { return cmp.Compare(a.Sequence, b.Sequence) })
-}
-
-// firstError returns the first error that is not nil.
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // subjectNames reads the keys of a JSON object and drops its values, in ascending order.

@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -39,24 +36,12 @@ func (s *Store) settle(ctx context.Context, r *reader, tail *Tail) error {
 	// Only now: until it is recorded what they were, erased entries could not be told from lost ones. None of them is the tail, since the
 	// recall comes after them, and the newest entry must never vanish: its seq would be given twice.
 	for _, gone := range tail.open.erased {
-		if err := s.eraseEntry(ctx, r.c, gone.Stream); err != nil {
+		if err := s.erase(ctx, subjects.StreamOf(r.c), gone.Stream); err != nil {
 			return fmt.Errorf("erase entry %d: %w", gone.Seq, err)
 		}
 	}
 	tail.open = nil
 	return nil
-}
-
-// eraseEntry erases an entry that may be gone already: then the server refuses with an error that other failures have too.
-func (s *Store) eraseEntry(ctx context.Context, c subjects.Conversation, stream uint64) error {
-	err := s.erase(ctx, subjects.StreamOf(c), stream)
-	if err == nil {
-		return nil
-	}
-	if _, gone := s.sequenceFromLeader(ctx, subjects.StreamOf(c), stream); errors.Is(gone, ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // record folds an amendment into the record of one page.
@@ -95,8 +80,7 @@ func (s *Store) writeRecord(ctx context.Context, c subjects.Conversation, page u
 	if err != nil {
 		return fmt.Errorf("write the amends: %w", err)
 	}
-	header := nats.Header{nats.ExpectedLastSubjSeqHdr: {strconv.FormatUint(record.revision, 10)}}
-	stored, err := s.publish(ctx, amendsSubject(c, page), header, data)
+	stored, err := s.publish(ctx, amendsSubject(c, page), expecting(record.revision), data)
 	if err != nil {
 		return err
 	}
