@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -96,9 +97,7 @@ const (
 )
 
 func (o Options) withDefaults() Options {
-	if o.Version == "" {
-		o.Version = defaultVersion
-	}
+	o.Version = cmp.Or(o.Version, defaultVersion)
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
@@ -151,12 +150,7 @@ func (f Function) check(handlers Handlers) error {
 	return nil
 }
 
-func (m Method) timeout() time.Duration {
-	if m.Timeout == 0 {
-		return DefaultTimeout
-	}
-	return m.Timeout
-}
+func (m Method) timeout() time.Duration { return cmp.Or(m.Timeout, DefaultTimeout) }
 
 // lane returns a function that makes an empty request for decoding where the method's requests are Laned, and nil otherwise.
 func (m Method) lane() func() Laned {

@@ -335,10 +335,3 @@ func TestConfigurationIsCheckedAtTheStart(t *testing.T) {
 }
 
 func wireUser(s string) subjects.User { return subjects.User(s) }
-
-func or(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
-}

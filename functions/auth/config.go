@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,20 +96,20 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	c.Registration = or(c.Registration, RegistrationInvite)
-	c.Issuer, c.Audience = or(c.Issuer, "confab"), or(c.Audience, "confab")
-	c.TokenTTL = or(c.TokenTTL, 15*time.Minute)
-	c.MaxTokenTTL = or(c.MaxTokenTTL, 30*24*time.Hour)
-	c.RefreshTTL = or(c.RefreshTTL, 30*24*time.Hour)
-	c.KeyTTL = or(c.KeyTTL, 30*24*time.Hour)
-	c.Failures, c.FailureWindow = or(c.Failures, 10), or(c.FailureWindow, 15*time.Minute)
+	c.Registration = cmp.Or(c.Registration, RegistrationInvite)
+	c.Issuer, c.Audience = cmp.Or(c.Issuer, "confab"), cmp.Or(c.Audience, "confab")
+	c.TokenTTL = cmp.Or(c.TokenTTL, 15*time.Minute)
+	c.MaxTokenTTL = cmp.Or(c.MaxTokenTTL, 30*24*time.Hour)
+	c.RefreshTTL = cmp.Or(c.RefreshTTL, 30*24*time.Hour)
+	c.KeyTTL = cmp.Or(c.KeyTTL, 30*24*time.Hour)
+	c.Failures, c.FailureWindow = cmp.Or(c.Failures, 10), cmp.Or(c.FailureWindow, 15*time.Minute)
 	c.Password = c.Password.withDefaults()
 	return c
 }
 
 func (p PasswordConfig) withDefaults() PasswordConfig {
-	p.MemoryKiB, p.Passes, p.Lanes = or(p.MemoryKiB, 64<<10), or(p.Passes, 3), or(p.Lanes, 1)
-	p.Concurrent, p.Waiting = or(p.Concurrent, 2), or(p.Waiting, 16)
+	p.MemoryKiB, p.Passes, p.Lanes = cmp.Or(p.MemoryKiB, 64<<10), cmp.Or(p.Passes, 3), cmp.Or(p.Lanes, 1)
+	p.Concurrent, p.Waiting = cmp.Or(p.Concurrent, 2), cmp.Or(p.Waiting, 16)
 	return p
 }
 
@@ -122,15 +123,6 @@ func (p PasswordConfig) validate() error {
 		return errors.New("auth: password-concurrent must be at least 1 and password-waiting not negative")
 	}
 	return nil
-}
-
-// or returns v, or otherwise when v is the zero value.
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // Secret is a value that must not appear in logs or printed configurations; only a conversion to string reveals it.

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strings"
@@ -58,7 +59,7 @@ func TestUnknownUserAndWrongPasswordLookTheSame(t *testing.T) {
 			_, err := w.login(wireUser(user), "wrong password")
 			took := time.Since(began)
 			w.expect(user, wire.Unauthenticated, err)
-			if answer = or(answer, err.Error()); err.Error() != answer {
+			if answer = cmp.Or(answer, err.Error()); err.Error() != answer {
 				t.Errorf("%s: %q, not %q", user, err, answer)
 			}
 			if best, ok := least[user]; !ok || took < best {

@@ -1,12 +1,14 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -169,12 +171,7 @@ func (s *service) hasSession(ctx context.Context, user subjects.User, id string)
 	if err != nil {
 		return false, err
 	}
-	for _, session := range sessions {
-		if session.ID == id {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(sessions, func(s jetstream.Session) bool { return s.ID == id }), nil
 }
 
 // end closes one session: first what could make new tokens, then the tokens that there are.
@@ -267,7 +264,7 @@ func (s *service) verify(ctx context.Context, call *functions.Call) (any, error)
 
 // invite is the method auth.invite.
 func (s *service) invite(ctx context.Context, _ *functions.Call, in *wire.Invite) (wire.Invited, error) {
-	uses, ttl := or(in.Uses, 1), time.Duration(or(in.TTLMS, defaultInvite.Milliseconds()))*time.Millisecond
+	uses, ttl := cmp.Or(in.Uses, 1), time.Duration(cmp.Or(in.TTLMS, defaultInvite.Milliseconds()))*time.Millisecond
 	if uses < 1 || uses > maxInviteUses || in.TTLMS < 0 || in.TTLMS > maxLife.Milliseconds() {
 		return wire.Invited{}, wire.Errorf(wire.BadData, "uses must be within 1 and %d, ttl_ms at most %d.", maxInviteUses, maxLife.Milliseconds())
 	}

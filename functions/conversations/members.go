@@ -1,6 +1,7 @@
 package conversations
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -112,7 +113,7 @@ func (s *service) mayLoseOwner(ctx context.Context, owner jetstream.Member, leav
 
 // add makes a user a member. One who is a member already stays what they are.
 func (s *service) add(ctx context.Context, call *functions.Call, in *wire.MemberUpdate) (wire.Changed, error) {
-	role := roleFor(in.Role)
+	role := cmp.Or(in.Role, wire.RoleMember) // who may post, in groups and channels alike
 	at := place{call: call, conversation: in.Conversation, user: in.User, by: call.User}
 	return retry(ctx, func() (wire.Seq, error) {
 		actor, _, err := s.actor(ctx, in.Conversation, call.User)

@@ -15,14 +15,6 @@ var (
 	errDirect         = wire.Errorf(wire.Forbidden, "A direct conversation belongs to its two users and cannot be changed.")
 )
 
-// roleFor returns the role of somebody who is added without one: a member, who may post, in groups and channels alike.
-func roleFor(given wire.Role) wire.Role {
-	if given == "" {
-		return wire.RoleMember
-	}
-	return given
-}
-
 // mayUpdate decides whether a role may change title and policy.
 func mayUpdate(actor wire.Role) error {
 	if !actor.Moderates() {

@@ -7,6 +7,7 @@
 package send
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -59,15 +60,9 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	if c.Tails == 0 {
-		c.Tails = defaultTails
-	}
-	if c.Decisions == 0 {
-		c.Decisions = defaultDecisions
-	}
-	if c.Margin == 0 {
-		c.Margin = defaultMargin
-	}
+	c.Tails = cmp.Or(c.Tails, defaultTails)
+	c.Decisions = cmp.Or(c.Decisions, defaultDecisions)
+	c.Margin = cmp.Or(c.Margin, defaultMargin)
 	return c
 }
 
