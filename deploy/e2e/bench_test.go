@@ -258,34 +258,37 @@ func BenchmarkSeeded(b *testing.B) {
 		}
 		b.ReportMetric(p50(pages), "µs/page-p50")
 	})
-	b.Run("meanwhile", func(b *testing.B) {
-		var alone, beside []time.Duration
-		for b.Loop() {
-			alone = append(alone, post())
-		}
-		stop := make(chan struct{})
-		var reads sync.WaitGroup
-		reads.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
+	b.Run("meanwhile", func(b *testing.B) { meanwhile(b, post, page) })
+}
+
+// meanwhile measures posts alone, and then as many beside somebody who reads one page after another.
+func meanwhile(b *testing.B, post func() time.Duration, page func(i int) (time.Duration, bool)) {
+	var alone, beside []time.Duration
+	for b.Loop() {
+		alone = append(alone, post())
+	}
+	stop := make(chan struct{})
+	var reads sync.WaitGroup
+	reads.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, ok := page(i); !ok {
 					return
-				default:
-					if _, ok := page(i); !ok {
-						return
-					}
 				}
 			}
-		})
-		for range len(alone) {
-			beside = append(beside, post())
 		}
-		close(stop)
-		reads.Wait()
-		b.ReportMetric(p50(alone), "µs/send-alone-p50")
-		b.ReportMetric(p50(beside), "µs/send-beside-p50")
-		b.ReportMetric(p50(beside)/p50(alone), "ratio-p50")
 	})
+	for range len(alone) {
+		beside = append(beside, post())
+	}
+	close(stop)
+	reads.Wait()
+	b.ReportMetric(p50(alone), "µs/send-alone-p50")
+	b.ReportMetric(p50(beside), "µs/send-beside-p50")
+	b.ReportMetric(p50(beside)/p50(alone), "ratio-p50")
 }
 
 // startTime starts the all-in-one, waits for its banner, and stops it.
