@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,9 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.DrainWindow == 0 {
-		c.DrainWindow = 10 * time.Second
-	}
+	c.DrainWindow = cmp.Or(c.DrainWindow, 10*time.Second)
 	if c.HeadEvery <= 0 {
 		c.HeadEvery = 2 * time.Second
 	}

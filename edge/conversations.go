@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -52,11 +54,7 @@ func (t *conversations) find(id subjects.Conversation) *conversation {
 func (t *conversations) all() []*conversation {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	all := make([]*conversation, 0, len(t.known))
-	for _, c := range t.known {
-		all = append(all, c)
-	}
-	return all
+	return slices.Collect(maps.Values(t.known))
 }
 
 func (t *conversations) count() int {

@@ -3,7 +3,9 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/confab-im/confab/functions"
@@ -110,10 +112,7 @@ func (e *Edge) skip(c *conversation, target wire.Seq) {
 	c.last = max(c.last, target)
 	clear(c.pending)
 	c.bytes = 0
-	members := make([]*user, 0, len(c.members))
-	for u := range c.members {
-		members = append(members, u)
-	}
+	members := slices.Collect(maps.Keys(c.members))
 	for _, u := range members {
 		c.partLocked(u)
 		u.mu.Lock()

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,12 +114,9 @@ func (i *identities) keep(hash [sha256.Size]byte, id wire.Identity, began time.T
 func (i *identities) isRevoked(id wire.Identity) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, r := range i.revoked {
-		if ends(r.Revocation, id.User, id.Session, id.IssuedAt.Time) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(i.revoked, func(r revocation) bool {
+		return ends(r.Revocation, id.User, id.Session, id.IssuedAt.Time)
+	})
 }
 
 // revoke forgets the tokens that a revocation ends, and remembers it for as long as an answer of auth from before can be under way.
@@ -130,11 +128,6 @@ func (i *identities) revoke(r wire.Revocation, now time.Time) {
 			delete(i.known, hash)
 		}
 	}
-	kept := i.revoked[:0]
-	for _, old := range i.revoked {
-		if now.Sub(old.at) < identityAge {
-			kept = append(kept, old)
-		}
-	}
-	i.revoked = append(kept, revocation{r, now})
+	i.revoked = slices.DeleteFunc(i.revoked, func(old revocation) bool { return now.Sub(old.at) >= identityAge })
+	i.revoked = append(i.revoked, revocation{r, now})
 }

@@ -1,6 +1,10 @@
 package edge
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // sockets is the set of all open sockets, and waits for their end.
 type sockets struct {
@@ -40,9 +44,5 @@ func (t *sockets) shut() []*socket {
 func (t *sockets) all() []*socket {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := make([]*socket, 0, len(t.open))
-	for s := range t.open {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Keys(t.open))
 }

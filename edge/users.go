@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,11 +53,7 @@ func (t *users) find(name subjects.User) *user {
 func (t *users) all() []*user {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	all := make([]*user, 0, len(t.known))
-	for _, u := range t.known {
-		all = append(all, u)
-	}
-	return all
+	return slices.Collect(maps.Values(t.known))
 }
 
 func (t *users) count() int {
@@ -68,11 +66,7 @@ func (t *users) count() int {
 func (u *user) list() []*socket {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := make([]*socket, 0, len(u.sockets))
-	for _, s := range u.sockets {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Values(u.sockets))
 }
 
 // push queues a frame to all sockets of the user and returns to how many.
@@ -98,11 +92,7 @@ func (u *user) event(event wire.Event, data any) {
 func (u *user) conversations() []*conversation {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := make([]*conversation, 0, len(u.joined))
-	for _, c := range u.joined {
-		all = append(all, c)
-	}
-	return all
+	return slices.Collect(maps.Values(u.joined))
 }
 
 // enter returns the user of that name, who is made where there is none yet, and keeps him from being forgotten until admit or withdraw.
@@ -169,9 +159,7 @@ func (e *Edge) forget(u *user, change func()) {
 	if last {
 		u.gone = true
 		delete(e.users.known, u.name)
-		for _, c := range u.joined {
-			joined = append(joined, c)
-		}
+		joined = slices.Collect(maps.Values(u.joined))
 		u.joined = nil
 	}
 	u.mu.Unlock()

@@ -189,10 +189,7 @@ func (c *Client) connected(ctx context.Context) (*link, error) {
 		select {
 		case <-changed:
 		case <-c.life:
-			if err := c.Err(); err != nil {
-				return nil, err
-			}
-			return nil, ErrClosed
+			return nil, c.reasonToEnd()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -315,21 +317,16 @@ func (c *Client) catchUp(ctx context.Context, l *link) error {
 // rewatch asks again for the presence of the users that are watched; the answers are events.
 func (c *Client) rewatch(ctx context.Context, l *link) error {
 	c.mu.Lock()
-	users := make([]subjects.User, 0, len(c.watched))
-	for u := range c.watched {
-		users = append(users, u)
-	}
+	users := slices.Collect(maps.Keys(c.watched))
 	c.mu.Unlock()
-	for len(users) > 0 {
-		n := min(len(users), wire.MaxWatched)
+	for batch := range slices.Chunk(users, wire.MaxWatched) {
 		var presences wire.Presences
-		if err := c.try(ctx, l, wire.CallWatch, &wire.UsersQuery{Users: users[:n]}, &presences); err != nil {
+		if err := c.try(ctx, l, wire.CallWatch, &wire.UsersQuery{Users: batch}, &presences); err != nil {
 			return err
 		}
 		for u, p := range presences.Users {
 			c.emit(&wire.PresenceChange{User: u, State: p.State, Status: p.Status, LastSeen: p.LastSeen})
 		}
-		users = users[n:]
 	}
 	return nil
 }

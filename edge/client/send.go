@@ -176,7 +176,7 @@ func (c *Client) work(ctx context.Context, conversation subjects.Conversation, l
 		d := l.queue[0]
 		c.order.Unlock()
 		posted, err := c.deliver(ctx, d)
-		if ctx.Err() != nil && (err != nil) {
+		if ctx.Err() != nil && err != nil {
 			return // it stays in the outbox
 		}
 		c.settle(l, d, Sent{Draft: d.Draft, Posted: posted, Err: err})
