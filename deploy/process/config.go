@@ -158,6 +158,19 @@ func known(name string, fields []field) bool {
 	return name == configKey || slices.ContainsFunc(fields, func(f field) bool { return f.name == name })
 }
 
+// Environment returns the names of the variables that set the fields of config, a pointer to a struct as Load takes it, in their order.
+func Environment(config any) ([]string, error) {
+	fields, err := fieldsOf(config)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = envName(f.name)
+	}
+	return names, nil
+}
+
 func envName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }

@@ -1,0 +1,107 @@
+package manifest
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/functions/auth"
+	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/history"
+	"github.com/confab-im/confab/functions/presence"
+	"github.com/confab-im/confab/functions/receipts"
+	"github.com/confab-im/confab/functions/send"
+	"github.com/confab-im/confab/subjects"
+)
+
+func TestManifestsSayWhatTheCodeSays(t *testing.T) {
+	code := map[subjects.Function]struct {
+		function functions.Function
+		config   any
+	}{
+		"auth":          {auth.Function(auth.Config{}), &auth.Config{}},
+		"conversations": {conversations.Function(conversations.Config{}), &conversations.Config{}},
+		"history":       {history.Function(history.Config{}), &history.Config{}},
+		"presence":      {presence.Function(presence.Config{}), &presence.Config{}},
+		"receipts":      {receipts.Function(receipts.Config{}), &receipts.Config{}},
+		"send":          {send.Function(send.Config{}), &send.Config{}},
+	}
+	for _, m := range BuiltIn() {
+		c, ok := code[m.Function]
+		if !ok {
+			t.Errorf("there is a manifest of %q, and no such function", m.Function)
+			continue
+		}
+		delete(code, m.Function)
+		methods := map[subjects.Method]Method{}
+		for _, method := range c.function.Methods {
+			methods[method.Name] = Method{
+				Public: method.Public, Anonymous: method.Anonymous, Idempotent: method.Idempotent, Passive: method.Passive,
+				Timeout: cmp.Or(method.Timeout, functions.DefaultTimeout),
+			}
+		}
+		if c.function.Name != m.Function || !maps.Equal(methods, m.Methods) {
+			t.Errorf("%s: the code has the methods\n%v\nand the manifest\n%v", m.Function, methods, m.Methods)
+		}
+		environment, err := process.Environment(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(environment)), slices.Sorted(slices.Values(m.Environment))) {
+			t.Errorf("%s: the code reads\n%q\nand the manifest names\n%q", m.Function, environment, m.Environment)
+		}
+	}
+	for name := range code {
+		t.Errorf("function %s has no manifest", name)
+	}
+}
+
+func TestABrokenManifestIsRefused(t *testing.T) {
+	if _, err := Parse(auth.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"an unknown key":           {"kind: call", "kind: call\nspeed: 3", "field speed not found"},
+		"an unknown key of scale":  {"wake: 1", "wake: 1, least: 2", "field least not found"},
+		"a key twice":              {"kind: call", "kind: call\nkind: call", "already defined"},
+		"another kind":             {"kind: call", "kind: cron", "kind:"},
+		"a method of a bad name":   {"  login:", "  Log_in:", "methods:"},
+		"no timeout":               {"issue: {timeout: 5s}", "issue: {}", "timeout must be above 0"},
+		"a secret anonymous call":  {"login: {public: true,", "login: {", "what is anonymous must be public"},
+		"more at least than most":  {"min: 1, max: 8", "min: 9, max: 8", "scale:"},
+		"nothing that wakes":       {"wake: 1", "wake: 0", "scale:"},
+		"no hold":                  {"hold: 5s", "hold: 0s", "hold:"},
+		"events of a call":         {"events: []", "events: [posted]", "events:"},
+		"no concurrency":           {"concurrency: 64", "concurrency: 0", "concurrency:"},
+		"a variable of others":     {"- CONFAB_ISSUERS", "- PATH", "environment:"},
+		"memory without a unit":    {"memory: 256Mi", "memory: 256", "resources:"},
+		"a call of no method":      {"[conversations.enrol]", "[conversations]", "nats: calls:"},
+		"a call of itself":         {"[conversations.enrol]", "[auth.verify]", "does not call itself"},
+		"a second document behind": {"resources: ", "---\nresources: ", "must be one document"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !bytes.Contains(auth.Manifest, []byte(c.old)) {
+				t.Fatalf("the manifest has no %q", c.old)
+			}
+			_, err := Parse(bytes.Replace(auth.Manifest, []byte(c.old), []byte(c.new), 1))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(auth.Manifest)
+	f.Add(send.Manifest)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := Parse(data); err == nil && m.Validate() != nil {
+			t.Errorf("Parse lets through what Validate refuses: %+v", m)
+		}
+	})
+}
