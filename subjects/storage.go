@@ -17,5 +17,24 @@ func DirectReadLast(stream, subject string) string {
 // EraseMessage returns the subject of a request to erase one message of a stream.
 func EraseMessage(stream string) string { return "$JS.API.STREAM.MSG.DELETE." + stream }
 
+// CreateStream returns the subject of a request to make a stream.
+func CreateStream(stream string) string { return "$JS.API.STREAM.CREATE." + stream }
+
+// UpdateStream returns the subject of a request to change the shape of a stream.
+func UpdateStream(stream string) string { return "$JS.API.STREAM.UPDATE." + stream }
+
+// Requests of JetStream that list what there is and change nothing.
+const (
+	AccountInfo = "$JS.API.INFO"
+	StreamNames = "$JS.API.STREAM.NAMES"
+	StreamList  = "$JS.API.STREAM.LIST"
+)
+
+// ConsumerReads returns the subjects of the requests that list the consumers of a stream and show one of them.
+func ConsumerReads(stream string) []string {
+	const consumer = "$JS.API.CONSUMER."
+	return []string{consumer + "NAMES." + stream, consumer + "LIST." + stream, consumer + "INFO." + stream + ".*"}
+}
+
 // StreamInfo returns the subject of a request for the state of a stream.
 func StreamInfo(stream string) string { return "$JS.API.STREAM.INFO." + stream }

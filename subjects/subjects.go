@@ -12,7 +12,10 @@ const (
 	AllMessages     = "im.msg.*.>"      // every stored entry
 	AllLive         = "im.live.>"       // every live copy of an entry
 	AllLiveDirect   = "im.live.d.>"     // live copies in direct conversations
+	AllSignals      = "im.signal.>"     // every signal
 	AllSignalDirect = "im.signal.d.>"   // signals in direct conversations
+	AllUserEvents   = "im.user.*"       // events of every user
+	AllEdges        = "im.edge.*.*"     // every request to an edge
 	AllJobs         = "im.job.>"        // work for later
 	AllScheduled    = "im.sched.>"      // work at a set time
 	AllDead         = "im.dead.>"       // what no function could handle
@@ -120,3 +123,6 @@ func PresenceSettingOf(u User) string { return presencePrefix + SettingKey(u) }
 
 // PresenceKey returns the key of the presence bucket that a republished subject speaks of.
 func PresenceKey(subject string) string { return strings.TrimPrefix(subject, presencePrefix) }
+
+// InboxPrefix returns what the inboxes of a NATS user of confab begin with. Each user may read its own only.
+func InboxPrefix(user string) string { return "_INBOX_" + user }

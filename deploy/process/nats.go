@@ -1,11 +1,16 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
 )
 
 // NATSConfig says which NATS server a program connects to and as whom.
@@ -14,6 +19,17 @@ type NATSConfig struct {
 	Credentials string `conf:"nats-credentials" help:"file with the credentials of this program"`
 	NKey        string `conf:"nats-nkey" help:"file with the NKey seed of this program"`
 	CA          string `conf:"nats-ca" help:"file with the certificates that NATS servers are checked against"`
+	Inbox       string `conf:"nats-inbox-prefix" help:"what the subjects of answers to this program begin with; empty = _INBOX, or for nats-nkey DIR/NAME.nk, _INBOX_NAME"`
+}
+
+// inbox returns the prefix of this program's inboxes, "" for that of the client library. With a user of its own a program may read its own
+// inboxes only, so the prefix follows the file with the user's seed, which is called after the user.
+func (c NATSConfig) inbox() string {
+	if c.Inbox != "" || c.NKey == "" {
+		return c.Inbox
+	}
+	user, _, _ := strings.Cut(filepath.Base(c.NKey), ".")
+	return subjects.InboxPrefix(user)
 }
 
 // Connect connects to NATS under the given name and keeps reconnecting for as long as the program runs; the returned channel is closed when
@@ -33,6 +49,9 @@ func (c NATSConfig) Connect(name string, log *slog.Logger, extra ...nats.Option)
 	}
 	if c.CA != "" {
 		options = append(options, nats.RootCAs(c.CA))
+	}
+	if prefix := c.inbox(); prefix != "" {
+		options = append(options, nats.CustomInboxPrefix(prefix))
 	}
 	nc, err := nats.Connect(c.URL, append(options, extra...)...)
 	if err != nil {
@@ -59,12 +78,21 @@ func Options(name string, log *slog.Logger) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to nats", "server", nc.ConnectedServerName()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			if sub != nil {
-				log.Error("nats reports an error", "subject", sub.Subject, KeyErr, err)
-				return
-			}
-			log.Error("nats reports an error", KeyErr, err)
-		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logError(log, sub, err) }),
 	}
+}
+
+// ViolationLogged is the message of the log line that is written, at level error, when the NATS server refuses a program a subject: either the program
+// runs with another user's seed, or the server with an older configuration, or somebody has taken the program over.
+const ViolationLogged = "permission violation: the nats user of this program may not do this"
+
+func logError(log *slog.Logger, sub *nats.Subscription, err error) {
+	message := "nats reports an error"
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		message = ViolationLogged
+	}
+	if sub != nil {
+		log = log.With("subject", sub.Subject)
+	}
+	log.Error(message, KeyErr, err)
 }

@@ -1,0 +1,273 @@
+package natsconfig
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/process"
+)
+
+const (
+	nobody       = ""
+	allFunctions = "auth conversations history presence receipts send"
+	callers      = allFunctions + " edge operator"
+	everybody    = callers + " deployer viewer"
+)
+
+// publishing says, for one subject of every class, who may publish there. It is written by hand, apart from the tables that the configuration is made of.
+var publishing = map[string]string{
+	"im.msg.p00.g.x":  "send",
+	"im.live.g.x":     "send",
+	"im.signal.g.x":   "edge receipts",
+	"im.user.ada":     "auth conversations receipts send",
+	"im.presence.e.x": nobody,
+	"im.member.x":     nobody,
+	"im.config.x":     nobody,
+	"im.job.send.x":   nobody,
+	"im.sched.x":      nobody,
+	"im.dead.send":    nobody,
+	"acme.x":          nobody,
+
+	"im.rpc.auth.login":          "edge",
+	"im.rpc.auth.verify":         "edge",
+	"im.rpc.auth.revoked":        "edge",
+	"im.rpc.auth.issue":          "operator",
+	"im.rpc.auth.invite":         "operator",
+	"im.rpc.auth.keys":           "operator",
+	"im.rpc.send.post":           "edge",
+	"im.rpc.send.append":         "conversations",
+	"im.rpc.history.page":        "edge",
+	"im.rpc.history.fill":        "edge",
+	"im.rpc.history.check":       "edge",
+	"im.rpc.conversations.add":   "edge",
+	"im.rpc.conversations.mine":  "edge",
+	"im.rpc.conversations.enrol": "auth",
+	"im.rpc.receipts.mark":       "edge",
+	"im.rpc.presence.set":        "edge",
+	"im.rpc.presence.records":    "edge",
+	"im.rpc.no.such":             nobody,
+
+	"im.scale.send.up":     "send",
+	"im.scale.auth.up":     "auth",
+	"im.scale.history.bye": "history",
+	"im.scale.send.who":    callers,
+	"im.scale.all.who":     callers,
+	"im.scale.send.demand": callers,
+	"im.edge.e.drain":      "operator",
+	"im.edge.e.kick":       "operator",
+	"im.edge.e.stats":      "operator viewer",
+
+	"$KV.IM_USERS.ada":               "auth",
+	"$KV.IM_USERS.credential.ada":    "auth",
+	"$KV.IM_USERS.identity.x":        "auth",
+	"$KV.IM_USERS.presence.ada":      "presence",
+	"$KV.IM_CONVERSATIONS.g.x":       "conversations",
+	"$KV.IM_MEMBERS.c.g.x.ada":       "conversations",
+	"$KV.IM_MEMBERS.u.ada.d.ada.bob": "conversations send",
+	"$KV.IM_CURSORS.u.ada.g.x":       "conversations receipts send",
+	"$KV.IM_AMENDS.g.x.0":            "send",
+	"$KV.IM_PRESENCE.u.ada":          "presence",
+	"$KV.IM_PRESENCE.e.x":            "edge",
+	"$KV.IM_PRESENCE.s.ada.web":      "edge",
+	"$KV.IM_SESSIONS.session.ada.x":  "auth",
+	"$KV.IM_SESSIONS.revoked.ada":    "auth",
+	"$KV.IM_SESSIONS.key.x":          "auth",
+	"$KV.IM_SESSIONS.invite.x":       "auth",
+	"$KV.IM_CONFIG.layout":           "deployer operator",
+	"$KV.IM_CONFIG.setting.x":        nobody,
+
+	"$JS.API.STREAM.MSG.GET.IM_MESSAGES_07":                      "conversations history receipts send viewer",
+	"$JS.API.DIRECT.GET.IM_MESSAGES_07":                          "conversations history receipts send viewer",
+	"$JS.API.DIRECT.GET.IM_MESSAGES_07.im.msg.p07.g.x":           "conversations history receipts send viewer",
+	"$JS.API.STREAM.MSG.GET.KV_IM_MEMBERS":                       "conversations history receipts send viewer",
+	"$JS.API.STREAM.MSG.GET.KV_IM_AMENDS":                        "history receipts send viewer",
+	"$JS.API.STREAM.MSG.GET.KV_IM_PRESENCE":                      "presence viewer",
+	"$JS.API.STREAM.MSG.GET.KV_IM_CONFIG":                        allFunctions + " deployer operator viewer",
+	"$JS.API.STREAM.MSG.GET.KV_IM_USERS":                         "auth conversations history presence send",
+	"$JS.API.DIRECT.GET.KV_IM_USERS":                             "auth conversations history presence send",
+	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.ada":            "auth conversations history presence send viewer",
+	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.credential.ada": "auth conversations history presence send",
+	"$JS.API.STREAM.MSG.GET.KV_IM_SESSIONS":                      "auth",
+	"$JS.API.DIRECT.GET.KV_IM_SESSIONS":                          "auth",
+	"$JS.API.DIRECT.GET.KV_IM_SESSIONS.$KV.IM_SESSIONS.key.x":    "auth",
+	"$JS.API.STREAM.INFO.KV_IM_SESSIONS":                         "auth deployer operator",
+	"$JS.API.STREAM.INFO.IM_MESSAGES_00":                         "conversations history receipts send deployer operator viewer",
+	"$JS.API.STREAM.MSG.DELETE.IM_MESSAGES_00":                   "send",
+	"$JS.API.STREAM.MSG.DELETE.KV_IM_MEMBERS":                    "conversations",
+	"$JS.API.STREAM.MSG.DELETE.KV_IM_USERS":                      nobody,
+	"$JS.API.STREAM.CREATE.IM_MESSAGES_00":                       "deployer operator",
+	"$JS.API.STREAM.UPDATE.KV_IM_USERS":                          "deployer operator",
+	"$JS.API.STREAM.CREATE.OTHER":                                nobody,
+	"$JS.API.STREAM.DELETE.IM_MESSAGES_00":                       nobody,
+	"$JS.API.STREAM.PURGE.IM_MESSAGES_00":                        nobody,
+	"$JS.API.STREAM.SNAPSHOT.KV_IM_SESSIONS":                     nobody,
+	"$JS.API.STREAM.RESTORE.IM_MESSAGES_00":                      nobody,
+	"$JS.API.CONSUMER.CREATE.IM_MESSAGES_00.c":                   nobody,
+	"$JS.API.CONSUMER.CREATE.KV_IM_SESSIONS.c.$KV.IM_SESSIONS.>": nobody,
+	"$JS.API.CONSUMER.DURABLE.CREATE.IM_MESSAGES_00.c":           nobody,
+	"$JS.API.CONSUMER.LIST.IM_MESSAGES_00":                       "viewer",
+	"$JS.API.CONSUMER.LIST.KV_IM_SESSIONS":                       nobody,
+	"$JS.API.STREAM.LIST":                                        "viewer",
+	"$JS.API.ACCOUNT.PURGE.CONFAB":                               nobody,
+	"$SRV.PING":                                                  "operator viewer",
+	"$SRV.STATS.im-send":                                         "operator viewer",
+	"$SYS.REQ.SERVER.PING":                                       nobody,
+	"_INBOX.x":                                                   nobody,
+	"_INBOX_edge.x":                                              nobody, // answers only
+}
+
+// subscribing says the same of subscriptions; what stands behind a space is a queue group.
+var subscribing = map[string]string{
+	">":                         nobody,
+	"im.>":                      nobody,
+	"*.>":                       nobody,
+	"_INBOX.>":                  nobody,
+	"_INBOX.x.*":                nobody,
+	"*.x":                       nobody,
+	"$JS.>":                     nobody,
+	"$KV.>":                     nobody,
+	"$KV.IM_SESSIONS.>":         nobody,
+	"$SYS.>":                    nobody,
+	"im.msg.>":                  nobody,
+	"im.msg.p00.g.x":            nobody,
+	"im.member.>":               nobody,
+	"im.config.>":               nobody,
+	"im.job.>":                  nobody,
+	"im.dead.>":                 nobody,
+	"im.rpc.>":                  nobody,
+	"im.rpc.send.post":          nobody, // outside of the queue group it would see what others answer
+	"im.rpc.send.post im-send":  "send",
+	"im.rpc.send.post im-other": nobody,
+	"im.rpc.auth.login im-auth": "auth",
+	"im.live.>":                 "edge viewer",
+	"im.live.g.x":               "edge viewer",
+	"im.signal.>":               "edge",
+	"im.user.ada":               "edge",
+	"im.user.>":                 "edge", // a server takes the > for a token that * allows; nothing of ours is deeper
+	"im.presence.>":             "edge viewer",
+	"im.scale.*.up":             callers + " viewer",
+	"im.scale.*.bye":            callers + " viewer",
+	"im.scale.send.who":         "send viewer",
+	"im.scale.all.who":          allFunctions + " viewer",
+	"im.scale.>":                "viewer",
+	"im.edge.e.drain":           "edge",
+	"$SRV.PING":                 allFunctions,
+	"$SRV.INFO.im-send":         "send",
+	"$SRV.STATS.im-send.x":      "send",
+	"$SRV.>":                    nobody,
+}
+
+func TestWhatIsNotNeededIsRefused(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for user := range strings.FieldsSeq(everybody) {
+		t.Run(user, func(t *testing.T) {
+			nc := w.connect(user)
+			for subject, who := range publishing {
+				may := slices.Contains(strings.Fields(who), user)
+				if got := w.allowed(nc, subject, nc.Publish(subject, nil)); got != may {
+					t.Errorf("publish to %s: allowed %v, want %v", subject, got, may)
+				}
+			}
+			for name, who := range subscribing {
+				may := slices.Contains(strings.Fields(who), user)
+				if got := w.subscribes(nc, name); got != may {
+					t.Errorf("subscribe to %s: allowed %v, want %v", name, got, may)
+				}
+			}
+			for owner := range strings.FieldsSeq(everybody) {
+				if got := w.subscribes(nc, "_INBOX_"+owner+".x.*"); got != (owner == user) {
+					t.Errorf("read the inboxes of %s: %v", owner, got)
+				}
+			}
+		})
+	}
+}
+
+func (w *world) subscribes(nc *nats.Conn, name string) bool {
+	subject, queue, _ := strings.Cut(name, " ")
+	sub, err := nc.QueueSubscribeSync(subject, queue)
+	allowed := w.allowed(nc, subject, err)
+	if err == nil {
+		_ = sub.Unsubscribe() // refused ones are gone already
+	}
+	return allowed
+}
+
+// allowed waits until the server has answered, and reports whether it had nothing against the subject. The library keeps the newest refusal only,
+// and the server sends it before the answer to the flush.
+func (w *world) allowed(nc *nats.Conn, subject string, err error) bool {
+	w.t.Helper()
+	if err == nil {
+		err = nc.FlushTimeout(patience)
+	}
+	if err != nil {
+		w.t.Fatalf("%s: %v", subject, err)
+	}
+	refusal := nc.LastError()
+	return !errors.Is(refusal, nats.ErrPermissionViolation) || !strings.Contains(refusal.Error(), fmt.Sprintf("%q", subject))
+}
+
+func TestARefusalIsLoggedAsAnError(t *testing.T) {
+	w := start(t)
+	nc := w.connect("history")
+	if err := nc.Publish("im.msg.p00.g.x", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.SubscribeSync("_INBOX.>"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); len(w.logs.with(process.ViolationLogged)) < 2; {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log has %q", w.logs.with(""))
+		}
+		<-time.After(time.Millisecond)
+	}
+	for _, line := range w.logs.with(process.ViolationLogged) {
+		if !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "nats-user=history") ||
+			!strings.Contains(line, "im.msg.p00.g.x") && !strings.Contains(line, "_INBOX.>") {
+			t.Errorf("the log says %s", line)
+		}
+	}
+}
+
+func TestNobodyConnectsWithoutAKey(t *testing.T) {
+	w := start(t)
+	if _, err := nats.Connect(w.url); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("a connection without a key: %v", err)
+	}
+}
+
+func TestAManifestGetsNoMoreThanItNames(t *testing.T) {
+	for name, change := range map[string]func(m *manifest.Manifest){
+		"confab's own subjects": func(m *manifest.Manifest) { m.NATS.Publish = []string{"im.msg.>"} },
+		"everything":            func(m *manifest.Manifest) { m.NATS.Subscribe = []string{">"} },
+		"a leading wildcard":    func(m *manifest.Manifest) { m.NATS.Subscribe = []string{"*.msg.>"} },
+		"JetStream":             func(m *manifest.Manifest) { m.NATS.Publish = []string{"$JS.API.>"} },
+		"inboxes":               func(m *manifest.Manifest) { m.NATS.Subscribe = []string{"_INBOX.>"} },
+		"a queue group":         func(m *manifest.Manifest) { m.NATS.Subscribe = []string{"acme.x im-send"} },
+		"an unknown class":      func(m *manifest.Manifest) { m.NATS.Write = []string{"everything"} },
+		"an unknown stream":     func(m *manifest.Manifest) { m.NATS.Read = []string{"secrets"} },
+		"erasing nothing known": func(m *manifest.Manifest) { m.NATS.Erase = []string{"x"} },
+		"a call of no method":   func(m *manifest.Manifest) { m.NATS.Calls = []string{"send.nothing"} },
+		"another's name":        func(m *manifest.Manifest) { m.Function = "viewer" },
+	} {
+		all := manifest.BuiltIn()
+		change(&all[2])
+		if _, err := Users(all); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	all := manifest.BuiltIn()
+	all[2].NATS.Publish = []string{"acme.orders.>", "acme.*.x"}
+	if _, err := Users(all); err != nil {
+		t.Errorf("subjects of another system: %v", err)
+	}
+}

@@ -1,0 +1,216 @@
+// Package natsconfig says what each program of confab may do on NATS, and writes it as the configuration of a nats-server: one account, and in it a user with a
+// key of its own for every function, the edge, the deployer, the operator and a viewer. What a function may do follows from its manifest.
+//
+// Permissions are lists of what is allowed; nothing else is. Every user has inboxes of its own that no other user may read.
+package natsconfig
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/subjects"
+)
+
+// The users that are no functions.
+const (
+	Edge     = "edge"     // every edge
+	Deployer = "deployer" // confab declare
+	Operator = "operator" // confab declare, token and invite, and requests to edges
+	Viewer   = "viewer"   // looks at everything but secrets, and changes nothing
+)
+
+// User is a user of a NATS server and what it may do.
+type User struct {
+	Name      string
+	Publish   []string      // subjects and patterns, in alphabetical order; all others are refused
+	Subscribe []string      // likewise; one with a space and a name behind it is for members of that queue group
+	Answers   time.Duration // how long it may publish one answer to each message that it gets; 0 = never
+}
+
+// edgeCalls is what edges call for themselves, beside what clients may call.
+var edgeCalls = []string{"auth.verify", "auth.revoked", "history.check", "history.fill", "conversations.mine", "presence.records"}
+
+// operatorCalls is what the commands of operators call.
+var operatorCalls = []string{"auth.issue", "auth.invite", "auth.keys"}
+
+// answering is the least time for an answer: longer than any call of confab waits, so a late answer is dropped by nobody but its caller.
+const answering = time.Minute
+
+// Users returns a user for each manifest and for each program that is no function, or an error that names what a manifest has wrong.
+func Users(manifests []manifest.Manifest) ([]User, error) {
+	t := table{methods: map[string]bool{}, taken: map[string]bool{Edge: true, Deployer: true, Operator: true, Viewer: true}}
+	for _, m := range manifests {
+		if t.taken[string(m.Function)] {
+			return nil, fmt.Errorf("manifest of %q: another user has that name", m.Function)
+		}
+		t.taken[string(m.Function)] = true
+		for name, method := range m.Methods {
+			t.methods[string(m.Function)+"."+string(name)] = method.Public
+		}
+	}
+	for _, m := range manifests {
+		if err := t.addFunction(m); err != nil {
+			return nil, fmt.Errorf("manifest of %q: nats: %w", m.Function, err)
+		}
+	}
+	for _, add := range []func() error{t.addEdge, t.addDeployer, t.addOperator, t.addViewer} {
+		if err := add(); err != nil {
+			return nil, err
+		}
+	}
+	return t.users, nil
+}
+
+// table is the users so far.
+type table struct {
+	methods map[string]bool // <function>.<method>; true for those that clients may call
+	taken   map[string]bool // names of users
+	users   []User
+}
+
+// add completes a user with its inboxes and sorts its lists.
+func (t *table) add(u User) {
+	u.Subscribe = append(u.Subscribe, subjects.InboxPrefix(u.Name)+".>")
+	for _, list := range []*[]string{&u.Publish, &u.Subscribe} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	t.users = append(t.users, u)
+}
+
+func (t *table) addFunction(m manifest.Manifest) error {
+	u := User{Name: string(m.Function), Answers: answering}
+	for _, method := range m.Methods {
+		u.Answers = max(u.Answers, 2*method.Timeout)
+	}
+	u.Publish, u.Subscribe = instance(m.Function)
+	callerPublish, callerSubscribe := caller()
+	u.Publish, u.Subscribe = append(u.Publish, callerPublish...), append(u.Subscribe, callerSubscribe...)
+	p := m.NATS
+	for _, part := range []struct {
+		of   func([]string) ([]string, error)
+		from []string
+		to   *[]string
+	}{
+		{t.callsOf, p.Calls, &u.Publish},
+		{saidOf, p.Publish, &u.Publish},
+		{saidOf, p.Subscribe, &u.Subscribe},
+		{readsOf, append([]string{"config"}, p.Read...), &u.Publish}, // every function looks at the layout of the store
+		{writesOf, p.Write, &u.Publish},
+		{erasesOf, p.Erase, &u.Publish},
+	} {
+		found, err := part.of(part.from)
+		if err != nil {
+			return err
+		}
+		*part.to = append(*part.to, found...)
+	}
+	t.add(u)
+	return nil
+}
+
+// instance returns what every instance of a function needs: calls come to its queue group alone, and the micro service answers operators.
+func instance(f subjects.Function) (publish, subscribe []string) {
+	service := subjects.Service(f)
+	publish = []string{subjects.Scale(f, subjects.Up), subjects.Scale(f, subjects.Bye)}
+	subscribe = []string{subjects.RPC(f, "*") + " " + service, subjects.Scale(f, subjects.Who), subjects.Scale(subjects.Everyone, subjects.Who)}
+	for _, verb := range []micro.Verb{micro.PingVerb, micro.InfoVerb, micro.StatsVerb} {
+		for _, of := range [][2]string{{"", ""}, {service, ""}, {service, "*"}} {
+			subject, err := micro.ControlSubject(verb, of[0], of[1])
+			if err != nil {
+				panic(err) // the verbs are the library's own
+			}
+			subscribe = append(subscribe, subject)
+		}
+	}
+	return publish, subscribe
+}
+
+// caller returns what everybody needs who calls functions.
+func caller() (publish, subscribe []string) {
+	return []string{subjects.AllOf(subjects.Who), subjects.AllOf(subjects.Demand)}, []string{subjects.AllOf(subjects.Up), subjects.AllOf(subjects.Bye)}
+}
+
+// callsOf returns the subjects of calls, which must exist.
+func (t *table) callsOf(calls []string) ([]string, error) {
+	var all []string
+	for _, call := range calls {
+		f, m, err := subjects.ParseCall(call)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := t.methods[call]; !ok {
+			return nil, fmt.Errorf("calls: no manifest has %s", call)
+		}
+		all = append(all, subjects.RPC(f, m))
+	}
+	return all, nil
+}
+
+func (t *table) addEdge() error {
+	calls := slices.Clone(edgeCalls)
+	for call, public := range t.methods {
+		if public {
+			calls = append(calls, call)
+		}
+	}
+	rpc, err := t.callsOf(calls)
+	if err != nil {
+		return err
+	}
+	publish, subscribe := caller()
+	t.add(User{
+		Name:      Edge,
+		Publish:   append(append(publish, rpc...), subjects.AllSignals, records["leases"], records["devices"]),
+		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges),
+		Answers:   answering,
+	})
+	return nil
+}
+
+// declaring returns what confab declare publishes: whoever may make streams decides what they store, so this is a powerful user.
+func declaring() []string {
+	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), records["layout"], subjects.AccountInfo)
+	for _, stream := range everyStream() {
+		publish = append(publish, subjects.CreateStream(stream), subjects.UpdateStream(stream), subjects.StreamInfo(stream))
+	}
+	return publish
+}
+
+func (t *table) addDeployer() error {
+	t.add(User{Name: Deployer, Publish: declaring()})
+	return nil
+}
+
+func (t *table) addOperator() error {
+	calls, err := t.callsOf(operatorCalls)
+	if err != nil {
+		return err
+	}
+	publish, subscribe := caller()
+	publish = append(append(publish, declaring()...), calls...)
+	t.add(User{Name: Operator, Publish: append(publish, subjects.AllEdges, micro.APIPrefix+".>"), Subscribe: subscribe})
+	return nil
+}
+
+// addViewer leaves out consumers, also those for one look: where a consumer delivers is its maker's choice, so making one is a way to publish anywhere.
+func (t *table) addViewer() error {
+	publish := []string{
+		subjects.AccountInfo, subjects.StreamNames, subjects.StreamList, micro.APIPrefix + ".>",
+		subjects.EdgeRequest("*", subjects.EdgeStats),
+		subjects.DirectReadLast(subjects.BucketStream(subjects.BucketUsers), records["profiles"]), // no credentials
+		subjects.StreamInfo(subjects.BucketStream(subjects.BucketUsers)),
+	}
+	secret := []string{subjects.BucketStream(subjects.BucketUsers), subjects.BucketStream(subjects.BucketSessions)}
+	for _, stream := range everyStream() {
+		if !slices.Contains(secret, stream) {
+			publish = append(append(publish, reads(stream)...), subjects.ConsumerReads(stream)...)
+		}
+	}
+	t.add(User{Name: Viewer, Publish: publish, Subscribe: []string{subjects.AllLive, subjects.AllPresence, subjects.AllScale}})
+	return nil
+}

@@ -1,0 +1,137 @@
+package natsconfig
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+)
+
+// ServerFile is the name of the file that Write makes for nats-server.
+const ServerFile = "nats-server.conf"
+
+// Account is the name of the account that all users are in.
+const Account = "CONFAB"
+
+// Server is what the configuration says beside users.
+type Server struct {
+	Listen   string // host:port
+	StoreDir string // where JetStream keeps its files
+}
+
+// SeedFile returns the file of a user's seed in a directory that Write filled; the inboxes of whoever connects with it follow from its name.
+func SeedFile(dir, user string) string { return filepath.Join(dir, user+".nk") }
+
+// Write writes the configuration of a server and a seed for each user into a directory, which only this user of the machine can read. Seeds that
+// are there stay, so a new release changes permissions and no keys.
+func Write(dir string, server Server, users []User) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	keys := map[string]string{}
+	for _, u := range users {
+		key, err := seed(SeedFile(dir, u.Name))
+		if err != nil {
+			return fmt.Errorf("key of user %s: %w", u.Name, err)
+		}
+		keys[u.Name] = key
+	}
+	text, err := Render(server, users, keys)
+	if err != nil {
+		return err
+	}
+	// A server that reads the file now must not find half of it.
+	path := filepath.Join(dir, ServerFile)
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	return nil
+}
+
+// seed returns the public key of the seed in a file, and makes both where there is no file.
+func seed(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSeed(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	pair, err := nkeys.ParseDecoratedNKey(text)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	defer pair.Wipe()
+	return pair.PublicKey()
+}
+
+func newSeed(path string) (string, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return "", err
+	}
+	defer pair.Wipe()
+	text, err := pair.Seed()
+	if err != nil {
+		return "", err
+	}
+	// O_EXCL: a file or link that appeared meanwhile is not written through.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = file.Write(append(text, '\n'))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return "", fmt.Errorf("write %s: %w", path, err)
+	}
+	return pair.PublicKey()
+}
+
+// Render returns the configuration of a server; keys holds the public key of each user. It refuses a user without a list of what is allowed,
+// which a server would take for leave to do everything.
+func Render(server Server, users []User, keys map[string]string) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Written by confab nats-config, which writes it anew; the keys stay.
+server_name: confab
+listen: %s
+ping_interval: "5s"
+jetstream {
+  store_dir: %s
+  sync_interval: always # what is acknowledged survives a power cut
+}
+accounts {
+  %s {
+    jetstream: enabled
+    users: [
+`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), Account)
+	for _, u := range users {
+		if len(u.Publish) == 0 || len(u.Subscribe) == 0 || !nkeys.IsValidPublicUserKey(keys[u.Name]) {
+			return "", fmt.Errorf("user %s has no key, or a list without an entry", u.Name)
+		}
+		fmt.Fprintf(&b, "      { # %s\n        nkey: %s\n        permissions: {\n", u.Name, keys[u.Name])
+		writeList(&b, "publish", u.Publish)
+		writeList(&b, "subscribe", u.Subscribe)
+		if u.Answers > 0 {
+			fmt.Fprintf(&b, "          allow_responses: {max: 1, expires: %q}\n", u.Answers)
+		}
+		b.WriteString("        }\n      }\n")
+	}
+	b.WriteString("    ]\n  }\n}\n")
+	return b.String(), nil
+}
+
+func writeList(b *strings.Builder, what string, list []string) {
+	fmt.Fprintf(b, "          %s: {allow: [\n", what)
+	for _, subject := range list {
+		fmt.Fprintf(b, "            %s\n", strconv.Quote(subject))
+	}
+	b.WriteString("          ]}\n")
+}
