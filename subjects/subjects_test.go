@@ -69,6 +69,10 @@ func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
 		DevicesPattern("ada"):                 "s.ada.*",
 		AmendsKey("g.general", 1<<64-1):       "g.general.18446744073709551615",
 		BucketSubject(BucketAmends, "g.a.10"): "$KV.IM_AMENDS.g.a.10",
+		CreateStream(StreamJobs):              "$JS.API.STREAM.CREATE.IM_JOBS",
+		UpdateStream(StreamJobs):              "$JS.API.STREAM.UPDATE.IM_JOBS",
+		ConsumerReads(StreamJobs)[2]:          "$JS.API.CONSUMER.INFO.IM_JOBS.*",
+		InboxPrefix("send"):                   "_INBOX_send",
 	} {
 		if got != want {
 			t.Errorf("%q instead of %q", got, want)
@@ -84,7 +88,10 @@ func TestPatternsMatchTheirSubjectsOnly(t *testing.T) {
 		AllMessages:                          {Message("g.a"), Message("d.a.b"), Message("c.a")},
 		AllLive:                              {Live("g.a"), Live("d.a.b"), Live("c.a")},
 		AllLiveDirect:                        {Live("d.a.b")},
+		AllSignals:                           {Signal("d.a.b"), Signal("g.a"), Signal("c.a")},
 		AllSignalDirect:                      {Signal("d.a.b")},
+		AllUserEvents:                        {UserEvents("ada")},
+		AllEdges:                             {EdgeRequest("e1", EdgeDrain)},
 		AllJobs:                              {Job("send", "post")},
 		AllDead:                              {Dead("send")},
 		AllLeases:                            {presencePrefix + LeaseKey("e1")},

@@ -42,6 +42,7 @@ func init() {
 		{"token", "make a token without a password, for development and scripts", token},
 		{"invite", "make a link that lets people register", invite},
 		{"declare", "make the streams and buckets on an outside NATS server", declare},
+		{"nats-config", "write users, keys and permissions for an outside NATS server", natsConfig},
 		{"errors", "explain an error code, or list them all", explain},
 		{"version", "print the version", version},
 		{"help", "list the commands", help},
@@ -69,7 +70,7 @@ func run(ctx context.Context, c call) error {
 func help(_ context.Context, c call) error {
 	fmt.Fprintln(c.out, "Usage: confab [command] [flags]\n\nCommands:")
 	for _, command := range commands {
-		fmt.Fprintf(c.out, "  %-10s %s\n", command.name, command.help)
+		fmt.Fprintf(c.out, "  %-11s %s\n", command.name, command.help)
 	}
 	fmt.Fprintln(c.out, "\nconfab COMMAND --help lists the flags of a command.")
 	return nil

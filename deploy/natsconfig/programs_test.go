@@ -28,7 +28,7 @@ import (
 // TestEveryProgramWorksAsItsOwnUser runs the whole behaviour suite against programs that connect as the users of the configuration: what they need they may.
 func TestEveryProgramWorksAsItsOwnUser(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	w := start(t, "_INBOX.>") // where the suite's own operator wants answers
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, user := range []string{Deployer, Operator} { // the second finds all there

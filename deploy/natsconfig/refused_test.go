@@ -120,7 +120,12 @@ var publishing = map[string]string{
 	"$SRV.STATS.im-send":                                         "operator viewer",
 	"$SYS.REQ.SERVER.PING":                                       nobody,
 	"_INBOX.x":                                                   nobody,
-	"_INBOX_edge.x":                                              nobody, // answers only
+	"_INBOX_edge.x":                                              allFunctions,
+	"_INBOX_auth.x":                                              "conversations",
+	"_INBOX_conversations.x":                                     "send",
+	"_INBOX_viewer.x":                                            allFunctions + " edge",
+	"_INBOX_operator.x":                                          allFunctions + " edge",
+	"_INBOX_send.x":                                              nobody, // it calls nobody
 }
 
 // subscribing says the same of subscriptions; what stands behind a space is a queue group.
@@ -235,6 +240,38 @@ func TestARefusalIsLoggedAsAnError(t *testing.T) {
 			!strings.Contains(line, "im.msg.p00.g.x") && !strings.Contains(line, "_INBOX.>") {
 			t.Errorf("the log says %s", line)
 		}
+	}
+}
+
+// TestACallCannotMakeAFunctionPublishElsewhere would fail with answers allowed to whatever subject a request names.
+func TestACallCannotMakeAFunctionPublishElsewhere(t *testing.T) {
+	w := start(t)
+	function, edge, tap := w.connect("history"), w.connect(Edge), w.connect(Viewer)
+	_, err := function.QueueSubscribe("im.rpc.history.page", "im-history", func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := tap.SubscribeSync("im.live.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, nc := range []*nats.Conn{function, tap} {
+		if err := nc.FlushTimeout(patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := edge.PublishRequest("im.rpc.history.page", "im.live.g.x", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := edge.Request("im.rpc.history.page", nil, patience); err != nil {
+		t.Fatalf("an edge is not answered: %v", err)
+	}
+	// The answers are published in the order of the calls, so the first has been refused by now.
+	if w.allowed(function, "im.live.g.x", nil) {
+		t.Error("the function may publish its answer where nobody calls from")
+	}
+	if n, _, err := live.Pending(); n != 0 || err != nil {
+		t.Errorf("%d messages came (%v)", n, err)
 	}
 }
 

@@ -7,7 +7,6 @@ package natsconfig
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
@@ -26,9 +25,8 @@ const (
 // User is a user of a NATS server and what it may do.
 type User struct {
 	Name      string
-	Publish   []string      // subjects and patterns, in alphabetical order; all others are refused
-	Subscribe []string      // likewise; one with a space and a name behind it is for members of that queue group
-	Answers   time.Duration // how long it may publish one answer to each message that it gets; 0 = never
+	Publish   []string // subjects and patterns, in alphabetical order; all others are refused
+	Subscribe []string // likewise; one with a space and a name behind it is for members of that queue group
 }
 
 // edgeCalls is what edges call for themselves, beside what clients may call.
@@ -37,12 +35,9 @@ var edgeCalls = []string{"auth.verify", "auth.revoked", "history.check", "histor
 // operatorCalls is what the commands of operators call.
 var operatorCalls = []string{"auth.issue", "auth.invite", "auth.keys"}
 
-// answering is the least time for an answer: longer than any call of confab waits, so a late answer is dropped by nobody but its caller.
-const answering = time.Minute
-
 // Users returns a user for each manifest and for each program that is no function, or an error that names what a manifest has wrong.
 func Users(manifests []manifest.Manifest) ([]User, error) {
-	t := table{methods: map[string]bool{}, taken: map[string]bool{Edge: true, Deployer: true, Operator: true, Viewer: true}}
+	t := table{callers: map[subjects.Function][]string{}, methods: map[string]bool{}, taken: map[string]bool{Edge: true, Deployer: true, Operator: true, Viewer: true}}
 	for _, m := range manifests {
 		if t.taken[string(m.Function)] {
 			return nil, fmt.Errorf("manifest of %q: another user has that name", m.Function)
@@ -50,6 +45,11 @@ func Users(manifests []manifest.Manifest) ([]User, error) {
 		t.taken[string(m.Function)] = true
 		for name, method := range m.Methods {
 			t.methods[string(m.Function)+"."+string(name)] = method.Public
+		}
+		for _, call := range m.NATS.Calls {
+			if f, _, err := subjects.ParseCall(call); err == nil {
+				t.callers[f] = append(t.callers[f], string(m.Function))
+			}
 		}
 	}
 	for _, m := range manifests {
@@ -65,10 +65,21 @@ func Users(manifests []manifest.Manifest) ([]User, error) {
 	return t.users, nil
 }
 
+// inboxes returns the patterns of all inboxes of users, for who answers them. The server could allow an answer to whatever subject a request names (allow_responses);
+// then who may call a function could make it publish anywhere, in the log of a conversation for one.
+func inboxes(users ...string) []string {
+	all := make([]string, len(users))
+	for i, user := range users {
+		all[i] = subjects.InboxPrefix(user) + ".>"
+	}
+	return all
+}
+
 // table is the users so far.
 type table struct {
-	methods map[string]bool // <function>.<method>; true for those that clients may call
-	taken   map[string]bool // names of users
+	callers map[subjects.Function][]string // the functions that call a function
+	methods map[string]bool                // <function>.<method>; true for those that clients may call
+	taken   map[string]bool                // names of users
 	users   []User
 }
 
@@ -83,13 +94,11 @@ func (t *table) add(u User) {
 }
 
 func (t *table) addFunction(m manifest.Manifest) error {
-	u := User{Name: string(m.Function), Answers: answering}
-	for _, method := range m.Methods {
-		u.Answers = max(u.Answers, 2*method.Timeout)
+	u := User{Name: string(m.Function), Publish: inboxes(append(t.callers[m.Function], Edge, Operator, Viewer)...)}
+	for _, need := range []func() (publish, subscribe []string){func() ([]string, []string) { return instance(m.Function) }, caller} {
+		publish, subscribe := need()
+		u.Publish, u.Subscribe = append(u.Publish, publish...), append(u.Subscribe, subscribe...)
 	}
-	u.Publish, u.Subscribe = instance(m.Function)
-	callerPublish, callerSubscribe := caller()
-	u.Publish, u.Subscribe = append(u.Publish, callerPublish...), append(u.Subscribe, callerSubscribe...)
 	p := m.NATS
 	for _, part := range []struct {
 		of   func([]string) ([]string, error)
@@ -165,9 +174,8 @@ func (t *table) addEdge() error {
 	publish, subscribe := caller()
 	t.add(User{
 		Name:      Edge,
-		Publish:   append(append(publish, rpc...), subjects.AllSignals, records["leases"], records["devices"]),
+		Publish:   append(append(append(publish, rpc...), inboxes(Operator, Viewer)...), subjects.AllSignals, records["leases"], records["devices"]),
 		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges),
-		Answers:   answering,
 	})
 	return nil
 }

@@ -29,12 +29,15 @@ type world struct {
 	log  *slog.Logger
 }
 
-// start writes the configuration, lets a server read it as nats-server does, and starts it.
-func start(t testing.TB) *world {
+// start writes the configuration, lets a server read it as nats-server does, and starts it. What is given is allowed to every user beside.
+func start(t testing.TB, publish ...string) *world {
 	t.Helper()
 	users, err := Users(manifest.BuiltIn())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range users {
+		users[i].Publish = append(users[i].Publish, publish...)
 	}
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "nats"), logs: &lines{}}
 	w.log = slog.New(slog.NewTextHandler(w.logs, nil))

@@ -119,9 +119,6 @@ accounts {
 		fmt.Fprintf(&b, "      { # %s\n        nkey: %s\n        permissions: {\n", u.Name, keys[u.Name])
 		writeList(&b, "publish", u.Publish)
 		writeList(&b, "subscribe", u.Subscribe)
-		if u.Answers > 0 {
-			fmt.Fprintf(&b, "          allow_responses: {max: 1, expires: %q}\n", u.Answers)
-		}
 		b.WriteString("        }\n      }\n")
 	}
 	b.WriteString("    ]\n  }\n}\n")

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/subjects"
+)
+
+// natsConfig writes the configuration of a NATS server on which each program has a user with the least permissions.
+func natsConfig(_ context.Context, c call) error {
+	config := struct {
+		Out       string   `conf:"out" help:"the directory for the configuration and the seeds; seeds that are there stay"`
+		Listen    string   `conf:"listen" help:"where the NATS server listens"`
+		StoreDir  string   `conf:"store-dir" help:"where the NATS server keeps its data; empty = jetstream in the directory of --out"`
+		Manifests []string `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
+	}{Listen: "127.0.0.1:4222"}
+	rest, err := c.load("nats-config", &config)
+	if err != nil {
+		return err
+	}
+	if err := noArguments("nats-config", rest); err != nil {
+		return err
+	}
+	if config.Out == "" {
+		return &process.UsageError{Err: fmt.Errorf("--out must name a directory")}
+	}
+	if _, _, err := net.SplitHostPort(config.Listen); err != nil {
+		return &process.UsageError{Err: fmt.Errorf("--listen %q is not of the form host:port", config.Listen)}
+	}
+	dir, err := filepath.Abs(config.Out)
+	if err != nil {
+		return err
+	}
+	if config.StoreDir == "" {
+		config.StoreDir = filepath.Join(dir, "jetstream")
+	}
+	manifests, err := readManifests(config.Manifests)
+	if err != nil {
+		return &process.UsageError{Err: err}
+	}
+	users, err := natsconfig.Users(manifests)
+	if err != nil {
+		return &process.UsageError{Err: err}
+	}
+	if err := natsconfig.Write(dir, natsconfig.Server{Listen: config.Listen, StoreDir: config.StoreDir}, users); err != nil {
+		return err
+	}
+	explainUsers(c, dir, config.Listen, users)
+	return nil
+}
+
+// readManifests returns confab's own manifests and those in files.
+func readManifests(files []string) ([]manifest.Manifest, error) {
+	all := manifest.BuiltIn()
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--manifests: %w", err)
+		}
+		m, err := manifest.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("--manifests: %s: %w", file, err)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// explainUsers says what to do with what was written.
+func explainUsers(c call, dir, listen string, users []natsconfig.User) {
+	url := "nats://" + listen
+	start := func(command, user string) {
+		fmt.Fprintf(c.out, "  %-16s --nats-url %s --nats-nkey %s\n", command, url, natsconfig.SeedFile(dir, user))
+	}
+	fmt.Fprintf(c.out, "The server:\n  nats-server -c %s\n\nThe programs:\n", filepath.Join(dir, natsconfig.ServerFile))
+	start("confab declare", natsconfig.Deployer)
+	for _, u := range users {
+		switch u.Name {
+		case natsconfig.Deployer, natsconfig.Operator, natsconfig.Viewer:
+		default:
+			start(u.Name, u.Name)
+		}
+	}
+	fmt.Fprintf(c.out, "\nFor people:\n")
+	start("confab invite", natsconfig.Operator)
+	fmt.Fprintf(c.out, "  nats --server %s --nkey %s --inbox-prefix %s micro ls\n", url, natsconfig.SeedFile(dir, natsconfig.Viewer), subjects.InboxPrefix(natsconfig.Viewer))
+	fmt.Fprint(c.out, "\nThe directory holds secrets: a seed is all that a program needs to be that user.\n"+
+		"After an upgrade run this command again, then nats-server --signal reload: permissions change, keys stay.\n")
+}
