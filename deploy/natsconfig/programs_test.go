@@ -123,7 +123,7 @@ func (w *world) operators(ctx context.Context) (token string) {
 	viewer := w.connect(Viewer)
 	for _, subject := range []string{
 		"$SRV.INFO.im-send", "$SRV.STATS.im-history", "$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.IM_MESSAGES_03",
-		"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.ada", "$JS.API.DIRECT.GET.KV_IM_CONFIG.$KV.IM_CONFIG.layout",
+		"$JS.API.STREAM.INFO.KV_IM_USERS", "$JS.API.DIRECT.GET.KV_IM_CONFIG.$KV.IM_CONFIG.layout",
 	} {
 		answer, err := viewer.Request(subject, nil, 5*time.Second)
 		if err != nil || strings.Contains(answer.Header.Get("Status"), "4") || strings.Contains(string(answer.Data), `"error"`) {

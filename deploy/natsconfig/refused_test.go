@@ -92,7 +92,12 @@ var publishing = map[string]string{
 	"$JS.API.STREAM.MSG.GET.KV_IM_CONFIG":                        allFunctions + " deployer operator viewer",
 	"$JS.API.STREAM.MSG.GET.KV_IM_USERS":                         "auth conversations history presence send",
 	"$JS.API.DIRECT.GET.KV_IM_USERS":                             "auth conversations history presence send",
-	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.ada":            "auth conversations history presence send viewer",
+	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.ada":            "auth conversations history presence send",
+	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.>":              "auth conversations history presence send", // a server would give the newest credential
+	"$JS.API.DIRECT.GET.KV_IM_SESSIONS.>":                        "auth",
+	"$JS.API.DIRECT.GET.>":                                       nobody,
+	"$JS.API.STREAM.MSG.GET.*":                                   nobody,
+	"$JS.API.STREAM.INFO.KV_IM_USERS":                            "auth conversations history presence send deployer operator viewer",
 	"$JS.API.DIRECT.GET.KV_IM_USERS.$KV.IM_USERS.credential.ada": "auth conversations history presence send",
 	"$JS.API.STREAM.MSG.GET.KV_IM_SESSIONS":                      "auth",
 	"$JS.API.DIRECT.GET.KV_IM_SESSIONS":                          "auth",

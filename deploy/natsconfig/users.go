@@ -205,12 +205,12 @@ func (t *table) addOperator() error {
 	return nil
 }
 
-// addViewer leaves out consumers, also those for one look: where a consumer delivers is its maker's choice, so making one is a way to publish anywhere.
+// addViewer leaves out consumers, also those for one look: where a consumer delivers is its maker's choice, so making one is a way to publish anywhere. It leaves
+// out profiles too, since credentials stand beside them: leave to read profiles by their subject, which ends in *, is leave to read the last record under >.
 func (t *table) addViewer() error {
 	publish := []string{
 		subjects.AccountInfo, subjects.StreamNames, subjects.StreamList, micro.APIPrefix + ".>",
 		subjects.EdgeRequest("*", subjects.EdgeStats),
-		subjects.DirectReadLast(subjects.BucketStream(subjects.BucketUsers), records["profiles"]), // no credentials
 		subjects.StreamInfo(subjects.BucketStream(subjects.BucketUsers)),
 	}
 	secret := []string{subjects.BucketStream(subjects.BucketUsers), subjects.BucketStream(subjects.BucketSessions)}
