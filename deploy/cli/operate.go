@@ -32,8 +32,8 @@ type remote struct {
 	close  func()
 }
 
-func (o operator) open(ctx context.Context) (*remote, error) {
-	log := slog.New(slog.DiscardHandler)
+func (o operator) open(ctx context.Context, c call) (*remote, error) {
+	log := c.errors()
 	nc, _, err := o.NATS.Connect("confab-cli", log)
 	if err != nil {
 		return nil, err
@@ -45,6 +45,11 @@ func (o operator) open(ctx context.Context) (*remote, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Wait)
 	return &remote{caller, ctx, func() { cancel(); caller.Close(); nc.Close() }}, nil
+}
+
+// errors returns a log for what explains that a command fails, such as a NATS user that may not do it.
+func (c call) errors() *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.note, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 // token prints a token for a user, without a password.
@@ -72,7 +77,7 @@ func token(ctx context.Context, c call) error {
 	if err != nil {
 		return &process.UsageError{Err: fmt.Errorf("--device: %w", err)}
 	}
-	s, err := config.open(ctx)
+	s, err := config.open(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -104,7 +109,7 @@ func invite(ctx context.Context, c call) error {
 	if err := noArguments("invite", rest); err != nil {
 		return err
 	}
-	s, err := config.open(ctx)
+	s, err := config.open(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -130,7 +135,7 @@ func declare(ctx context.Context, c call) error {
 	if err := noArguments("declare", rest); err != nil {
 		return err
 	}
-	nc, _, err := config.NATS.Connect("confab-cli", slog.New(slog.DiscardHandler))
+	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
 	if err != nil {
 		return err
 	}
