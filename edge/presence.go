@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -210,7 +211,8 @@ func (p *presence) show(f *followed) {
 	}
 }
 
-// state computes what others see of a user now.
+// state computes what others see of a user now: what wire.UserRecords says, by this machine's clock alone. So a user who is invisible cannot be
+// told from one who left.
 func (p *presence) state(f *followed) wire.Presence {
 	now := time.Now()
 	var seen wire.Time
@@ -229,14 +231,12 @@ func (p *presence) state(f *followed) wire.Presence {
 	}
 	setting := f.records.Setting
 	if setting.State == wire.StateInvisible {
-		return wire.Presence{State: wire.StateOffline}
+		return wire.Presence{State: wire.StateOffline, LastSeen: setting.Seen}
 	}
-	shown := wire.Presence{State: wire.StateOffline, Status: setting.Status, Devices: connected}
+	shown := wire.Presence{State: wire.StateOffline, Devices: connected}
 	switch {
-	case online && setting.State == wire.StateAway:
-		shown.State = wire.StateAway
 	case online:
-		shown.State = wire.StateOnline
+		shown.State, shown.Status = cmp.Or(setting.State, wire.StateOnline), setting.Status
 	case !seen.IsZero():
 		shown.LastSeen = &seen
 	}

@@ -215,6 +215,25 @@ func TestAnEdgeThatDiesTakesItsDevicesOffline(t *testing.T) {
 	}
 }
 
+func TestWatchersCannotTellAnInvisibleUserFromOneWhoLeft(t *testing.T) {
+	now := time.Now()
+	left := wire.At(now.Add(-time.Hour))
+	p := &presence{leases: map[subjects.Edge]lease{"edge-b": {until: now.Add(time.Minute), at: wire.At(now)}}}
+	gone := &followed{records: wire.UserRecords{
+		Setting: wire.PresenceSetting{State: wire.StateOnline, Status: "busy"},
+		Devices: map[subjects.Device]wire.DeviceRecord{"web": {Edge: "edge-b", At: left, LeftAt: &left}},
+	}}
+	hidden := &followed{records: wire.UserRecords{
+		Setting: wire.PresenceSetting{State: wire.StateInvisible, Status: "busy", Seen: &left},
+		Devices: map[subjects.Device]wire.DeviceRecord{"web": {Edge: "edge-b", At: left}},
+	}}
+	for what, f := range map[string]*followed{"one who left": gone, "an invisible user": hidden} {
+		if s := p.state(f); s.State != wire.StateOffline || s.Status != "" || s.Devices != 0 || s.LastSeen == nil || !s.LastSeen.Equal(left.Time) {
+			t.Errorf("%s shows as %+v", what, s)
+		}
+	}
+}
+
 func TestDrainAnswersWhatIsOpenAndClosesAll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
