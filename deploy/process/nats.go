@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (c NATSConfig) Connect(name string, log *slog.Logger, extra ...nats.Option)
 	}
 	nc, err := nats.Connect(c.URL, append(options, extra...)...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
+		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", redacted(c.URL), err)
 	}
 	return nc, closed, nil
 }
@@ -95,4 +96,17 @@ func logError(log *slog.Logger, sub *nats.Subscription, err error) {
 		log = log.With("subject", sub.Subject)
 	}
 	log.Error(message, KeyErr, err)
+}
+
+// redacted returns a list of servers without the passwords that may stand in it.
+func redacted(list string) string {
+	servers := strings.Split(list, ",")
+	for i, server := range servers {
+		if u, err := url.Parse(server); err == nil {
+			servers[i] = u.Redacted()
+		} else if _, host, ok := strings.Cut(server, "@"); ok {
+			servers[i] = host
+		}
+	}
+	return strings.Join(servers, ",")
 }
