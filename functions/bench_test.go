@@ -23,7 +23,7 @@ func BenchmarkCall(b *testing.B) {
 	if err := service.AddEndpoint("bare", micro.HandlerFunc(func(r micro.Request) { _ = r.Respond(r.Data()) })); err != nil {
 		b.Fatal(err)
 	}
-	log := functionstest.Quiet()
+	log := functionstest.Log(b)
 	functionstest.RunEnv(b, functions.Env{NATS: instance, Log: log}, echo(say))
 	calls, err := functions.NewCaller(caller, log)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -72,7 +73,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 	post := func(i int) {
 		to := peers[i^1].user
-		if _, err := try[wire.Posted](peers[i], "send.post", wire.Post{To: to, ClientID: clientID(), Body: body}); err != nil {
+		if _, err := try[wire.Posted](peers[i], "send.post", wire.Post{To: to, ClientID: client.NewClientID(), Body: body}); err != nil {
 			b.Error(err)
 		}
 	}
@@ -190,7 +191,7 @@ func seed(b *testing.B, data string) {
 				}
 				var tail jetstream.Tail
 				for n := range entriesOf(i) {
-					draft := jetstream.Draft{Kind: wire.KindMessage, From: reader, ClientID: clientID(), Body: text("message %d of conversation %d", n, i)}
+					draft := jetstream.Draft{Kind: wire.KindMessage, From: reader, ClientID: client.NewClientID(), Body: text("message %d of conversation %d", n, i)}
 					done, err := store.Append(ctx, seeded(i), tail, draft)
 					if err != nil {
 						b.Errorf("seed: %v", err)
@@ -243,7 +244,7 @@ func BenchmarkSeeded(b *testing.B) {
 	}
 	post := func() time.Duration {
 		begin := time.Now()
-		call[wire.Posted](sending, "send.post", wire.Post{To: "sender-01", ClientID: clientID(), Body: text("meanwhile")})
+		call[wire.Posted](sending, "send.post", wire.Post{To: "sender-01", ClientID: client.NewClientID(), Body: text("meanwhile")})
 		return time.Since(begin)
 	}
 	post()

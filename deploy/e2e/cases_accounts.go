@@ -3,6 +3,7 @@ package e2e
 import (
 	"testing"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -99,17 +100,17 @@ func presence(t *testing.T, target Target) {
 
 func overHTTP(t *testing.T, target Target) {
 	ada, bob := register(t, target, "ada"), register(t, target, "bob")
-	posted, err := post[wire.Posted](target, ada.tokens.Token, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("by post")})
+	posted, err := post[wire.Posted](target, ada.tokens.Token, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("by post")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	bob.entry(posted.Conversation, posted.Seq)
-	_, err = post[wire.Posted](target, "", "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("who?")})
+	_, err = post[wire.Posted](target, "", "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("who?")})
 	fails(t, err, wire.Unauthenticated)
 	_, err = post[wire.Posted](target, ada.tokens.Token, "send.append", wire.Append{Conversation: posted.Conversation})
 	fails(t, err, wire.UnknownCall)
 	_, err = post[wire.Posted](target, ada.tokens.Token, "nothing.here", wire.Empty{})
 	fails(t, err, wire.UnknownCall)
-	_, err = post[wire.Posted](target, ada.tokens.Token, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("%032768d", 1)})
+	_, err = post[wire.Posted](target, ada.tokens.Token, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("%032768d", 1)})
 	fails(t, err, wire.TooLarge)
 }

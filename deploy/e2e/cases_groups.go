@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -29,7 +30,7 @@ func group(t *testing.T, target Target) {
 	first := ada.say(conversation, "welcome")
 	bob.entry(conversation, first.Seq)
 
-	refused(eve, wire.NotFound, "send.post", wire.Post{Conversation: conversation, ClientID: clientID(), Body: text("hi")})
+	refused(eve, wire.NotFound, "send.post", wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("hi")})
 	refused(bob, wire.Forbidden, "conversations.add", wire.MemberUpdate{Conversation: conversation, User: eve.user})
 	refused(bob, wire.Forbidden, "conversations.update", wire.Update{Conversation: conversation, Policy: &wire.Policy{History: wire.HistoryStart}})
 	added := call[wire.Changed](ada, "conversations.add", wire.MemberUpdate{Conversation: conversation, User: eve.user})
@@ -77,12 +78,12 @@ func removal(t *testing.T, target Target) {
 	if e := bob.entry(conversation, removed.Seq); e.Kind != wire.KindMember {
 		t.Errorf("the removal came as %+v", e)
 	}
-	refused(bob, wire.NotFound, "send.post", wire.Post{Conversation: conversation, ClientID: clientID(), Body: text("one more")})
+	refused(bob, wire.NotFound, "send.post", wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("one more")})
 	refused(bob, wire.NotFound, "history.page", wire.PageQuery{Conversation: conversation})
 	secret := ada.say(conversation, "he is gone")
 	ada.entry(conversation, secret.Seq)
 	// What comes to bob later proves that the secret did not overtake it.
-	call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("sorry")})
+	call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("sorry")})
 	pair, _ := subjects.Direct(ada.user, bob.user)
 	bob.entry(pair, 1)
 	for _, e := range bob.entries(conversation) {
@@ -97,7 +98,7 @@ func channel(t *testing.T, target Target) {
 	made := call[wire.ConversationInfo](ada, "conversations.create", wire.Create{Kind: subjects.KindChannel, Title: "News"})
 	conversation := made.Conversation
 	joined := call[wire.Changed](bob, "conversations.join", wire.ConversationQuery{Conversation: conversation})
-	refused(bob, wire.Forbidden, "send.post", wire.Post{Conversation: conversation, ClientID: clientID(), Body: text("me too")})
+	refused(bob, wire.Forbidden, "send.post", wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("me too")})
 	posted := ada.say(conversation, "today")
 	bob.entry(conversation, posted.Seq)
 	if page := call[wire.Page](bob, "history.page", wire.PageQuery{Conversation: conversation}); page.First != joined.Seq {
@@ -131,8 +132,8 @@ func hostile(t *testing.T, target Target) {
 	for _, id := range ids {
 		quoted, _ := json.Marshal(id)
 		for _, c := range []struct{ call, data string }{
-			{"send.post", `{"conversation":` + string(quoted) + `,"client_id":"` + clientID() + `","body":{}}`},
-			{"send.post", `{"to":` + string(quoted) + `,"client_id":"` + clientID() + `","body":{}}`},
+			{"send.post", `{"conversation":` + string(quoted) + `,"client_id":"` + client.NewClientID() + `","body":{}}`},
+			{"send.post", `{"to":` + string(quoted) + `,"client_id":"` + client.NewClientID() + `","body":{}}`},
 			{"history.page", `{"conversation":` + string(quoted) + `}`},
 			{"conversations.add", `{"conversation":"g.general","user":` + string(quoted) + `}`},
 			{"presence.get", `{"users":[` + string(quoted) + `]}`},

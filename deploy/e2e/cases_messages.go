@@ -8,13 +8,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
 func direct(t *testing.T, target Target) {
 	ada, bob, eve := register(t, target, "ada"), register(t, target, "bob"), register(t, target, "eve")
-	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("hello bob")})
+	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("hello bob")})
 	if posted.Seq != 1 || posted.Count != 1 {
 		t.Fatalf("the first message is %+v", posted)
 	}
@@ -32,9 +33,9 @@ func direct(t *testing.T, target Target) {
 	}
 	ada.entry(posted.Conversation, 2)
 	refused(eve, wire.NotFound, "history.page", wire.PageQuery{Conversation: posted.Conversation})
-	refused(eve, wire.NotFound, "send.post", wire.Post{Conversation: posted.Conversation, ClientID: clientID(), Body: text("me too")})
-	refused(ada, wire.NotFound, "send.post", wire.Post{To: name("nobody"), ClientID: clientID(), Body: text("anybody?")})
-	refused(ada, wire.BadData, "send.post", wire.Post{To: ada.user, ClientID: clientID(), Body: text("me")})
+	refused(eve, wire.NotFound, "send.post", wire.Post{Conversation: posted.Conversation, ClientID: client.NewClientID(), Body: text("me too")})
+	refused(ada, wire.NotFound, "send.post", wire.Post{To: name("nobody"), ClientID: client.NewClientID(), Body: text("anybody?")})
+	refused(ada, wire.BadData, "send.post", wire.Post{To: ada.user, ClientID: client.NewClientID(), Body: text("me")})
 	if got := eve.entries(posted.Conversation); len(got) > 0 {
 		t.Errorf("eve got %+v", got)
 	}
@@ -42,7 +43,7 @@ func direct(t *testing.T, target Target) {
 
 func repeats(t *testing.T, target Target) {
 	ada, bob := register(t, target, "ada"), register(t, target, "bob")
-	once := wire.Post{To: bob.user, ClientID: clientID(), Body: text("once")}
+	once := wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("once")}
 	first := call[wire.Posted](ada, "send.post", once)
 	second := call[wire.Posted](ada, "send.post", once)
 	if !second.Duplicate || second.Seq != first.Seq || second.Count != first.Count || second.At != first.At {
@@ -66,10 +67,10 @@ func repeats(t *testing.T, target Target) {
 
 func amends(t *testing.T, target Target) {
 	ada, bob := register(t, target, "ada"), register(t, target, "bob")
-	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("helo")})
+	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("helo")})
 	conversation := posted.Conversation
-	call[wire.Posted](ada, "send.edit", wire.Edit{Conversation: conversation, Seq: 1, ClientID: clientID(), Body: text("hello")})
-	call[wire.Posted](bob, "send.react", wire.React{Conversation: conversation, Seq: 1, ClientID: clientID(), Emoji: "👍"})
+	call[wire.Posted](ada, "send.edit", wire.Edit{Conversation: conversation, Seq: 1, ClientID: client.NewClientID(), Body: text("hello")})
+	call[wire.Posted](bob, "send.react", wire.React{Conversation: conversation, Seq: 1, ClientID: client.NewClientID(), Emoji: "👍"})
 	if e := ada.entry(conversation, 2); e.Kind != wire.KindEdit || e.Target != 1 {
 		t.Errorf("the edit came as %+v", e)
 	}
@@ -77,10 +78,10 @@ func amends(t *testing.T, target Target) {
 	if string(folded.Body) != string(text("hello")) || folded.EditedAt == nil || !slices.Equal(folded.Reactions["👍"], []subjects.User{bob.user}) {
 		t.Errorf("the message reads %+v", folded)
 	}
-	refused(bob, wire.Forbidden, "send.edit", wire.Edit{Conversation: conversation, Seq: 1, ClientID: clientID(), Body: text("mine")})
-	refused(bob, wire.Forbidden, "send.recall", wire.Recall{Conversation: conversation, Seq: 1, ClientID: clientID()})
-	refused(ada, wire.NotFound, "send.edit", wire.Edit{Conversation: conversation, Seq: 99, ClientID: clientID(), Body: text("what")})
-	call[wire.Posted](ada, "send.recall", wire.Recall{Conversation: conversation, Seq: 1, ClientID: clientID()})
+	refused(bob, wire.Forbidden, "send.edit", wire.Edit{Conversation: conversation, Seq: 1, ClientID: client.NewClientID(), Body: text("mine")})
+	refused(bob, wire.Forbidden, "send.recall", wire.Recall{Conversation: conversation, Seq: 1, ClientID: client.NewClientID()})
+	refused(ada, wire.NotFound, "send.edit", wire.Edit{Conversation: conversation, Seq: 99, ClientID: client.NewClientID(), Body: text("what")})
+	call[wire.Posted](ada, "send.recall", wire.Recall{Conversation: conversation, Seq: 1, ClientID: client.NewClientID()})
 	if gone := entryAt(t, bob, conversation, 1); !gone.Recalled || gone.Body != nil || gone.From != ada.user || gone.Count != 1 {
 		t.Errorf("the recalled message reads %+v", gone)
 	}
@@ -244,7 +245,7 @@ func order(t *testing.T, target Target) {
 	for _, p := range []*peer{ada, bob} {
 		answers := make([]<-chan wire.ServerFrame, each)
 		for i := range answers {
-			answers[i] = p.start("send.post", wire.Post{Conversation: conversation, ClientID: clientID(), Body: text("%d", i)})
+			answers[i] = p.start("send.post", wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("%d", i)})
 		}
 		sending.Go(func() {
 			for i, answer := range answers {

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -52,12 +53,12 @@ func shapes(t *testing.T, target Target) {
 			t.Errorf("%s %v has the fields %q, want %q", what, path, got, want)
 		}
 	}
-	id := clientID()
+	id := client.NewClientID()
 	post := object{"to": bob.user, "client_id": id, "body": object{"text": "hi"}}
 	has("the first post", call[any](ada, "send.post", post), "at conversation count seq")
 	has("its repeat", call[any](ada, "send.post", post), "at conversation count duplicate seq")
-	call[any](bob, "send.post", object{"conversation": pair, "client_id": clientID(), "body": object{}, "reply_to": 1})
-	call[any](ada, "send.react", object{"conversation": pair, "seq": 2, "client_id": clientID(), "emoji": "👍"})
+	call[any](bob, "send.post", object{"conversation": pair, "client_id": client.NewClientID(), "body": object{}, "reply_to": 1})
+	call[any](ada, "send.react", object{"conversation": pair, "seq": 2, "client_id": client.NewClientID(), "emoji": "👍"})
 	page := call[any](bob, "history.page", object{"conversation": pair})
 	has("a page", page, "entries first last more_after more_before")
 	has("a message", page, "at body client_id conversation count from kind seq", "entries", 0)
@@ -159,15 +160,15 @@ func visibility(t *testing.T, target Target) {
 	expect(eve, "3 1 member")
 	unread(bob, 1)
 	unread(eve, 0)
-	refused(eve, wire.NotFound, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": clientID(), "emoji": "x"})
-	refused(eve, wire.NotFound, "send.post", object{"conversation": c, "client_id": clientID(), "body": object{}, "reply_to": first.Seq})
-	call[any](ada, "send.edit", object{"conversation": c, "seq": first.Seq, "client_id": clientID(), "body": object{"text": "newer"}})
+	refused(eve, wire.NotFound, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": client.NewClientID(), "emoji": "x"})
+	refused(eve, wire.NotFound, "send.post", object{"conversation": c, "client_id": client.NewClientID(), "body": object{}, "reply_to": first.Seq})
+	call[any](ada, "send.edit", object{"conversation": c, "seq": first.Seq, "client_id": client.NewClientID(), "body": object{"text": "newer"}})
 	for _, p := range []*peer{ada, bob} {
-		call[any](p, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": clientID(), "emoji": "x"})
+		call[any](p, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": client.NewClientID(), "emoji": "x"})
 	}
-	call[any](bob, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": clientID(), "emoji": "x", "remove": true})
+	call[any](bob, "send.react", object{"conversation": c, "seq": first.Seq, "client_id": client.NewClientID(), "emoji": "x", "remove": true})
 	second := ada.say(c, "soon gone")
-	call[any](ada, "send.recall", object{"conversation": c, "seq": second.Seq, "client_id": clientID()})
+	call[any](ada, "send.recall", object{"conversation": c, "seq": second.Seq, "client_id": client.NewClientID()})
 	later := []string{"4 1 edit", "5 1 reaction", "6 1 reaction", "7 1 reaction", "8 2 message recalled", "9 2 recall"}
 	expect(bob, append([]string{"1 0 policy", "2 1 message x1 edited", "3 1 member"}, later...)...)
 	expect(eve, append([]string{"3 1 member"}, later...)...)

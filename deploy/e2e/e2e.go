@@ -64,18 +64,6 @@ func name(prefix string) subjects.User {
 // password is what every user of the suite signs in with.
 const password = "correct horse battery"
 
-// clientID returns a fresh UUIDv7.
-func clientID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	ms := time.Now().UnixMilli()
-	for i := range 6 {
-		b[i] = byte(ms >> (40 - 8*i))
-	}
-	b[6], b[8] = b[6]&0x0f|0x70, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
 // text returns the body of a message.
 func text(format string, args ...any) []byte {
 	return []byte(fmt.Sprintf(`{"text":%q}`, fmt.Sprintf(format, args...)))

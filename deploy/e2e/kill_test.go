@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -24,7 +25,7 @@ func TestAcknowledgedMessagesSurviveKill9(t *testing.T) {
 	answers := make([]<-chan wire.ServerFrame, inFlight)
 	posts := make([]wire.Post, inFlight)
 	for i := range answers {
-		posts[i] = wire.Post{Conversation: conversation, ClientID: clientID(), Body: text("%d", acknowledged+i)}
+		posts[i] = wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("%d", acknowledged+i)}
 		answers[i] = ada.start("send.post", posts[i])
 	}
 	if posted, err := wait[wire.Posted](ada, "send.post", answers[0]); err == nil {

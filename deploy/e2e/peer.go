@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -202,7 +203,7 @@ func refused(p *peer, want wire.Code, name string, data any) {
 // say posts a text to a conversation.
 func (p *peer) say(c subjects.Conversation, format string, args ...any) wire.Posted {
 	p.t.Helper()
-	return call[wire.Posted](p, "send.post", wire.Post{Conversation: c, ClientID: clientID(), Body: text(format, args...)})
+	return call[wire.Posted](p, "send.post", wire.Post{Conversation: c, ClientID: client.NewClientID(), Body: text(format, args...)})
 }
 
 // until waits until some event satisfies match and returns it. Events that came before the call count too.

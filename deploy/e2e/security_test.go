@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -143,12 +144,12 @@ func headers(t *testing.T, a, _ Target) {
 	for _, name := range []string{"Rollup", "TTL", "Msg-Id", "Expected-Last-Sequence", "Expected-Last-Subject-Sequence", "Expected-Stream", "Schedule", "Schedule-Target", "Incr", "Batch-Id", "Batch-Sequence", "Batch-Commit", "Trace-Dest", "Marker-Reason"} {
 		hostile["Nats-"+name] = canary
 	}
-	fields := map[string]any{"conversation": "g.general", "client_id": clientID(), "body": map[string]any{"text": "hi"}, "from": bob.user, "seq": 7, "count": 7, "at": "2001-01-01T00:00:00Z", "role": "owner", "header": hostile, "headers": hostile}
+	fields := map[string]any{"conversation": "g.general", "client_id": client.NewClientID(), "body": map[string]any{"text": "hi"}, "from": bob.user, "seq": 7, "count": 7, "at": "2001-01-01T00:00:00Z", "role": "owner", "header": hostile, "headers": hostile}
 	for name, value := range hostile {
 		fields[name] = value
 	}
 	call[wire.Posted](ada, "send.post", fields)
-	fields["client_id"] = clientID()
+	fields["client_id"] = client.NewClientID()
 	body, _ := json.Marshal(fields)
 	request, _ := http.NewRequest(http.MethodPost, a.URL+"/v1/call/send/post", bytes.NewReader(body))
 	for name, value := range hostile {
@@ -236,7 +237,7 @@ func strangers(t *testing.T, a, b Target) {
 	never := call[wire.ConversationInfo](ada, "conversations.create", wire.Create{Kind: subjects.KindGroup, Title: "secret"}).Conversation
 	ada.say(group, "secret")
 	ada.say(never, "secret")
-	direct := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("secret")}).Conversation
+	direct := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("secret")}).Conversation
 	for name, data := range map[string]map[string]any{
 		"send.post": {"body": map[string]any{}}, "send.edit": {"seq": 2, "body": map[string]any{}}, "send.recall": {"seq": 2}, "send.react": {"seq": 2, "emoji": "x"},
 		"history.page": {}, "conversations.get": {}, "conversations.update": {"title": "mine"}, "conversations.members": {}, "conversations.join": {},
@@ -244,7 +245,7 @@ func strangers(t *testing.T, a, b Target) {
 		"receipts.mark": {"read": 2}, "receipts.who": {"seq": 2}, "signal": {"kind": "typing"},
 	} {
 		ask := func(c subjects.Conversation) string {
-			data["conversation"], data["client_id"] = c, clientID()
+			data["conversation"], data["client_id"] = c, client.NewClientID()
 			got, err := try[json.RawMessage](eve, name, data)
 			return fmt.Sprintf("%s %v", got, err)
 		}
@@ -265,7 +266,7 @@ func lines(t *testing.T, a, b Target) {
 	ada, bob := register(t, a, "ada"), register(t, b, "bob")
 	forged := `{"event":"session","data":{"revoked":true}}`
 	body := "{\"text\":\n\"a\\u2028\\u0000\u2028\\n\",\r\n\"more\":\n" + forged + "\n}"
-	data := fmt.Sprintf("{\"conversation\":\"g.general\",\n\"client_id\":%q,\n\"body\":%s}", clientID(), body)
+	data := fmt.Sprintf("{\"conversation\":\"g.general\",\n\"client_id\":%q,\n\"body\":%s}", client.NewClientID(), body)
 	request, _ := http.NewRequest(http.MethodPost, a.URL+"/v1/call/send/post", strings.NewReader(data))
 	request.Header.Set("Authorization", "Bearer "+ada.tokens.Token)
 	response, err := http.DefaultClient.Do(request)
@@ -299,7 +300,7 @@ func floods(t *testing.T, _, b Target) {
 	group := call[wire.ConversationInfo](ada, "conversations.create", wire.Create{Kind: subjects.KindGroup, Title: "mine"}).Conversation
 	var answers []<-chan wire.ServerFrame
 	for range 60 {
-		answers = append(answers, ada.start("send.post", wire.Post{Conversation: group, ClientID: clientID(), Body: text("flood")}))
+		answers = append(answers, ada.start("send.post", wire.Post{Conversation: group, ClientID: client.NewClientID(), Body: text("flood")}))
 	}
 	stored, limited := 0, 0
 	for _, answer := range answers {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -59,7 +60,7 @@ func TestWhatHappensAtOneEdgeIsKnownAtTheOther(t *testing.T) {
 	call[wire.Empty](bob, "presence.set", wire.PresenceSetting{State: wire.StateAway})
 	until(ada, "bob away", wire.EventPresence, func(c wire.PresenceChange) bool { return c.User == bob.user && c.State == wire.StateAway })
 
-	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: clientID(), Body: text("over there")})
+	posted := call[wire.Posted](ada, "send.post", wire.Post{To: bob.user, ClientID: client.NewClientID(), Body: text("over there")})
 	bob.entry(posted.Conversation, posted.Seq)
 	call[wire.Empty](bob, wire.CallSignal, wire.Signal{Conversation: posted.Conversation, Kind: "typing"})
 	until(ada, "bob typing", wire.EventSignal, func(s wire.Signal) bool { return s.User == bob.user })

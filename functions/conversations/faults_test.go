@@ -75,9 +75,7 @@ func newLossyWorld(t *testing.T, users ...subjects.User) (*world, *lossy) {
 	l := &lossy{store: w.store}
 	w.run(l.function())
 	w.run(conversations.Function(conversations.Config{}))
-	for _, u := range users {
-		w.register(u)
-	}
+	jetstreamtest.Users(t, w.store, users...)
 	return w, l
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/confab-im/confab/functions/conversations"
 	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -103,7 +104,7 @@ func TestManyFounders(t *testing.T) {
 	founders := make([]subjects.User, 900)
 	for i := range founders {
 		founders[i] = subjects.User(fmt.Sprintf("u%d", i))
-		w.register(founders[i])
+		jetstreamtest.Users(t, w.store, founders[i])
 	}
 	began := time.Now()
 	info := ask[wire.ConversationInfo](w, "ada", conversations.MethodCreate, wire.Create{Kind: subjects.KindGroup, Title: "T", Members: founders})

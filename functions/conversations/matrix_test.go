@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -22,7 +21,6 @@ type cell struct {
 
 // matrix returns the calls on a conversation. The target of those that need one is bob, a member; the message at seq 2 is bob's.
 func matrix() []cell {
-	id := func() string { return uuid.Must(uuid.NewV7()).String() }
 	body := json.RawMessage(`{"text":"hi"}`)
 	query := func(c subjects.Conversation) any { return wire.ConversationQuery{Conversation: c} }
 	title := "New"
@@ -33,12 +31,14 @@ func matrix() []cell {
 		{"get", "conversations", conversations.MethodGet, query},
 		{"members", "conversations", conversations.MethodMembers, func(c subjects.Conversation) any { return wire.MembersQuery{Conversation: c} }},
 		{"page", "history", "page", func(c subjects.Conversation) any { return wire.PageQuery{Conversation: c} }},
-		{"post", "send", "post", func(c subjects.Conversation) any { return wire.Post{Conversation: c, ClientID: id(), Body: body} }},
+		{"post", "send", "post", func(c subjects.Conversation) any {
+			return wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: body}
+		}},
 		{"edit another's", "send", "edit", func(c subjects.Conversation) any {
-			return wire.Edit{Conversation: c, Seq: 2, ClientID: id(), Body: body}
+			return wire.Edit{Conversation: c, Seq: 2, ClientID: functionstest.ClientID(), Body: body}
 		}},
 		{"react", "send", "react", func(c subjects.Conversation) any {
-			return wire.React{Conversation: c, Seq: 2, ClientID: id(), Emoji: "👍"}
+			return wire.React{Conversation: c, Seq: 2, ClientID: functionstest.ClientID(), Emoji: "👍"}
 		}},
 		{"update", "conversations", conversations.MethodUpdate, func(c subjects.Conversation) any { return wire.Update{Conversation: c, Title: &title} }},
 		{"add a member", "conversations", conversations.MethodAdd, member("new", "")},
@@ -50,7 +50,7 @@ func matrix() []cell {
 		{"remove an owner", "conversations", conversations.MethodRemove, member("own2", "")},
 		{"remove a member", "conversations", conversations.MethodRemove, member("bob", "")},
 		{"recall another's", "send", "recall", func(c subjects.Conversation) any {
-			return wire.Recall{Conversation: c, Seq: 2, ClientID: id()}
+			return wire.Recall{Conversation: c, Seq: 2, ClientID: functionstest.ClientID()}
 		}},
 		{"leave", "conversations", conversations.MethodLeave, query},
 		{"join", "conversations", conversations.MethodJoin, query},

@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -37,7 +36,7 @@ func TestNoSendIsAcceptedAfterARemoval(t *testing.T) {
 				for {
 					after := stopped.Load()
 					posted, err := invoke[wire.Posted](w, "bob", "send", "post", wire.Post{
-						Conversation: team, ClientID: uuid.Must(uuid.NewV7()).String(), Body: json.RawMessage(fmt.Sprintf(`{"round":%d}`, round)),
+						Conversation: team, ClientID: functionstest.ClientID(), Body: json.RawMessage(fmt.Sprintf(`{"round":%d}`, round)),
 					})
 					switch code := wire.CodeOf(err); {
 					case err == nil && after:

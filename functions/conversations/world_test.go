@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
@@ -41,22 +40,13 @@ func newWorld(t testing.TB, users ...subjects.User) *world {
 	w.run(send.Function(send.Config{}))
 	w.run(history.Function(history.Config{}))
 	w.run(conversations.Function(conversations.Config{}))
-	for _, u := range users {
-		w.register(u)
-	}
+	jetstreamtest.Users(t, w.store, users...)
 	return w
 }
 
 func (w *world) run(f functions.Function) *functionstest.Instance {
 	w.t.Helper()
 	return functionstest.RunEnv(w.t, functions.Env{NATS: w.nc, Caller: w.caller}, f)
-}
-
-func (w *world) register(u subjects.User) {
-	w.t.Helper()
-	if _, err := w.store.CreateUser(w.t.Context(), jetstream.User{User: u, Created: wire.At(time.Now())}); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // invoke calls a method as a user.
@@ -87,7 +77,7 @@ func (w *world) change(code wire.Code, user subjects.User, m subjects.Method, in
 // post posts and wants a code.
 func (w *world) post(code wire.Code, user subjects.User, c subjects.Conversation) wire.Posted {
 	w.t.Helper()
-	out, err := invoke[wire.Posted](w, user, "send", "post", wire.Post{Conversation: c, ClientID: uuid.Must(uuid.NewV7()).String(), Body: json.RawMessage(`{"text":"hi"}`)})
+	out, err := invoke[wire.Posted](w, user, "send", "post", wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
 	if wire.CodeOf(err) != code {
 		w.t.Errorf("post by %s to %s = %+v, %v; want code %q", user, c, out, err, code)
 	}
@@ -105,27 +95,9 @@ func (w *world) about(user subjects.User, c subjects.Conversation) wire.Conversa
 	return ask[wire.ConversationInfo](w, user, conversations.MethodGet, wire.ConversationQuery{Conversation: c})
 }
 
-// entries returns the whole log of a conversation as it now reads.
 func (w *world) entries(c subjects.Conversation) []wire.Entry {
 	w.t.Helper()
-	var all []wire.Entry
-	for after := wire.Seq(0); ; {
-		page, err := w.store.Page(w.t.Context(), wire.PageQuery{Conversation: c, After: &after, Limit: wire.MaxPage}, 1)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, raw := range page.Entries {
-			var e wire.Entry
-			if err := json.Unmarshal(raw, &e); err != nil {
-				w.t.Fatal(err)
-			}
-			all = append(all, e)
-		}
-		if !page.MoreAfter {
-			return all
-		}
-		after = page.Last
-	}
+	return jetstreamtest.Entries(w.t, w.store, c)
 }
 
 // memberEntries returns the bodies of the member entries about a user.

@@ -4,14 +4,18 @@ package functionstest
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
 )
 
 // patience bounds every wait of this package: far more than a slow machine needs, so that a failure is a failure.
@@ -95,10 +99,22 @@ func As(user subjects.User) *functions.Call {
 	return &functions.Call{User: user, Device: "test", Session: "session-" + string(user), Address: "192.0.2.1"}
 }
 
-// Log returns a logger that writes to the test's output.
-func Log(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+// ClientID returns a fresh client id, a UUIDv7 of now.
+func ClientID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Text returns the body of a message that says a formatted text.
+func Text(format string, args ...any) json.RawMessage {
+	body, err := wire.Marshal(map[string]string{"text": fmt.Sprintf(format, args...)})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return body
 }
 
-// Quiet returns a logger that drops everything, for benchmarks.
-func Quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+// Log returns a logger that writes to the test's output. That of a benchmark drops everything, for writing would be measured too.
+func Log(t testing.TB) *slog.Logger {
+	if _, measured := t.(*testing.B); measured {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"github.com/confab-im/confab/functions/conversations"
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/functions/history"
 	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -27,7 +29,7 @@ func TestHeadsListWhatAUserIsIn(t *testing.T) {
 	last := w.post("ada", "d.ada.bob", "two")
 	w.post("bob", team, "three")
 	h := w.head("bob", "d.ada.bob")
-	if e := decode(t, h.Head.Entry); e.Seq != 2 || string(e.Body) != string(text("two")) || e.From != "ada" || e.At != last.At {
+	if e := jetstreamtest.Entry(t, h.Head.Entry); e.Seq != 2 || string(e.Body) != string(functionstest.Text("two")) || e.From != "ada" || e.At != last.At {
 		t.Errorf("the head entry is %+v", e)
 	}
 	h.Head.Entry = nil
@@ -54,8 +56,8 @@ func TestHeadsListWhatAUserIsIn(t *testing.T) {
 		t.Errorf("after an answer bob sees %+v", h)
 	}
 	// A recall does not lower the count.
-	ask[wire.Posted](w, "bob", "send", send.MethodRecall, wire.Recall{Conversation: "d.ada.bob", Seq: 3, ClientID: id()})
-	if h := w.head("ada", "d.ada.bob"); h.Unread != 1 || h.Head.Count != 3 || decode(t, h.Head.Entry).Kind != wire.KindRecall {
+	ask[wire.Posted](w, "bob", "send", send.MethodRecall, wire.Recall{Conversation: "d.ada.bob", Seq: 3, ClientID: functionstest.ClientID()})
+	if h := w.head("ada", "d.ada.bob"); h.Unread != 1 || h.Head.Count != 3 || jetstreamtest.Entry(t, h.Head.Entry).Kind != wire.KindRecall {
 		t.Errorf("after the recall ada sees %+v", h)
 	}
 }
@@ -110,7 +112,7 @@ func TestAPageShowsTheTimeOfMembership(t *testing.T) {
 		w.post("ada", team, "after %d", i)
 	}
 	head := added + 5
-	first := decode(t, w.page("ada", wire.PageQuery{Conversation: team, Around: at(1), Limit: 1}).Entries[0]).At
+	first := jetstreamtest.Entry(t, w.page("ada", wire.PageQuery{Conversation: team, Around: at(1), Limit: 1}).Entries[0]).At
 	check := func(from wire.Seq) {
 		t.Helper()
 		for name, q := range map[string]wire.PageQuery{
@@ -208,7 +210,7 @@ func TestCheckAndFill(t *testing.T) {
 			t.Errorf("the tail of partition %d went from %d to %d", p, before.Tails[p], after.Tails[p])
 		}
 	}
-	ask[wire.Posted](w, "ada", "send", send.MethodRecall, wire.Recall{Conversation: team, Seq: 4, ClientID: id()})
+	ask[wire.Posted](w, "ada", "send", send.MethodRecall, wire.Recall{Conversation: team, Seq: 4, ClientID: functionstest.ClientID()})
 	filled := ask[wire.Filled](w, "", history.Name, history.MethodFill, wire.FillQuery{Conversation: team, After: 2, Limit: 3})
 	if got := seqs(t, wire.Page{Entries: filled.Entries}); !slices.Equal(got, []wire.Seq{3, 5}) || filled.Head != 7 {
 		t.Errorf("filled %v, head %d", got, filled.Head)
@@ -246,7 +248,7 @@ func TestAnswersFitIntoAMessage(t *testing.T) {
 			page := ask[wire.Page](w, "bob", "history", history.MethodPage, q)
 			got := make([]wire.Seq, len(page.Entries))
 			for i, raw := range page.Entries {
-				got[i] = decode(t, raw).Seq
+				got[i] = jetstreamtest.Entry(t, raw).Seq
 			}
 			if len(got) == 0 || page.First != got[0] || page.Last != got[len(got)-1] || page.MoreBefore != (got[0] > 1) || page.MoreAfter != (got[len(got)-1] < total) {
 				t.Fatalf("%d entries, first %d, last %d, more %v and %v", len(got), page.First, page.Last, page.MoreBefore, page.MoreAfter)

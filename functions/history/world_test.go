@@ -1,13 +1,8 @@
 package history_test
 
 import (
-	"encoding/json"
-	"fmt"
-	"log/slog"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
@@ -39,20 +34,12 @@ func newWorld(t testing.TB, users ...subjects.User) *world {
 	w := &world{t: t, nc: server.Connect(t)}
 	w.store = server.StoreOn(t, w.nc)
 	w.caller = functionstest.Caller(t, w.nc)
-	var quiet *slog.Logger // nil logs to the test
-	if _, measured := t.(*testing.B); measured {
-		quiet = slog.New(slog.DiscardHandler)
-	}
 	for _, f := range []functions.Function{
 		send.Function(send.Config{}), history.Function(history.Config{}), conversations.Function(conversations.Config{}),
 	} {
-		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller, Log: quiet}, f)
+		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller}, f)
 	}
-	for _, u := range users {
-		if _, err := w.store.CreateUser(t.Context(), jetstream.User{User: u, Created: wire.At(time.Now())}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	jetstreamtest.Users(t, w.store, users...)
 	return w
 }
 
@@ -73,7 +60,7 @@ func ask[Out, In any](w *world, user subjects.User, f subjects.Function, m subje
 
 func (w *world) post(user subjects.User, c subjects.Conversation, format string, args ...any) wire.Posted {
 	w.t.Helper()
-	return ask[wire.Posted](w, user, "send", send.MethodPost, wire.Post{Conversation: c, ClientID: id(), Body: text(format, args...)})
+	return ask[wire.Posted](w, user, "send", send.MethodPost, wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text(format, args...)})
 }
 
 func (w *world) group(id string, owner subjects.User, members ...subjects.User) subjects.Conversation {
@@ -109,30 +96,11 @@ func (w *world) head(user subjects.User, c subjects.Conversation) wire.Conversat
 	return wire.ConversationHead{}
 }
 
-func id() string { return uuid.Must(uuid.NewV7()).String() }
-
-func text(format string, args ...any) json.RawMessage {
-	body, err := json.Marshal(map[string]string{"text": fmt.Sprintf(format, args...)})
-	if err != nil {
-		panic(err)
-	}
-	return body
-}
-
-func decode(t testing.TB, raw json.RawMessage) wire.Entry {
-	t.Helper()
-	var e wire.Entry
-	if err := json.Unmarshal(raw, &e); err != nil {
-		t.Fatalf("entry %s: %v", raw, err)
-	}
-	return e
-}
-
 func seqs(t testing.TB, p wire.Page) []wire.Seq {
 	t.Helper()
 	all := []wire.Seq{}
 	for _, raw := range p.Entries {
-		all = append(all, decode(t, raw).Seq)
+		all = append(all, jetstreamtest.Entry(t, raw).Seq)
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -14,10 +15,10 @@ import (
 func TestAmendsFold(t *testing.T) {
 	w := newWorld(t)
 	w.users("ada", "bob")
-	c := ok(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: id(), Body: text("helo")}).Conversation
-	edit := wire.Edit{Conversation: c, Seq: 1, ClientID: id(), Body: json.RawMessage(`{"text":"hello <&>"}`)}
+	c := ok(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("helo")}).Conversation
+	edit := wire.Edit{Conversation: c, Seq: 1, ClientID: functionstest.ClientID(), Body: json.RawMessage(`{"text":"hello <&>"}`)}
 	edited := ok(w, "ada", send.MethodEdit, edit)
-	reacted := ok(w, "bob", send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: id(), Emoji: "👍"})
+	reacted := ok(w, "bob", send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: functionstest.ClientID(), Emoji: "👍"})
 	if edited.Seq != 2 || reacted.Seq != 3 || reacted.Count != 1 {
 		t.Errorf("the edit is %+v, the reaction %+v", edited, reacted)
 	}
@@ -25,15 +26,15 @@ func TestAmendsFold(t *testing.T) {
 		t.Errorf("the repeated edit is %+v", again)
 	}
 	other := edit
-	other.Body = text("hola")
+	other.Body = functionstest.Text("hola")
 	refused(w, "ada", wire.IDConflict, send.MethodEdit, other)
 	first := w.entries(c)[0]
 	if string(first.Body) != string(edit.Body) || first.EditedAt == nil || !reflect.DeepEqual(first.Reactions, map[string][]subjects.User{"👍": {"bob"}}) {
 		t.Errorf("the message reads %+v (%s)", first, first.Body)
 	}
-	ok(w, "bob", send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: id(), Emoji: "👍", Remove: true})
+	ok(w, "bob", send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: functionstest.ClientID(), Emoji: "👍", Remove: true})
 
-	recall := wire.Recall{Conversation: c, Seq: 1, ClientID: id()}
+	recall := wire.Recall{Conversation: c, Seq: 1, ClientID: functionstest.ClientID()}
 	recalled := ok(w, "ada", send.MethodRecall, recall)
 	repeat := recalled
 	repeat.Duplicate = true
@@ -43,10 +44,10 @@ func TestAmendsFold(t *testing.T) {
 	if again := ok(w, "ada", send.MethodEdit, edit); again.Seq != 2 || !again.Duplicate {
 		t.Errorf("the edit repeated after the recall is %+v", again)
 	}
-	recall.ClientID = id()
+	recall.ClientID = functionstest.ClientID()
 	refused(w, "ada", wire.Conflict, send.MethodRecall, recall)
-	refused(w, "ada", wire.Gone, send.MethodEdit, wire.Edit{Conversation: c, Seq: 1, ClientID: id(), Body: text("back")})
-	refused(w, "bob", wire.Gone, send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: id(), Emoji: "👍"})
+	refused(w, "ada", wire.Gone, send.MethodEdit, wire.Edit{Conversation: c, Seq: 1, ClientID: functionstest.ClientID(), Body: functionstest.Text("back")})
+	refused(w, "bob", wire.Gone, send.MethodReact, wire.React{Conversation: c, Seq: 1, ClientID: functionstest.ClientID(), Emoji: "👍"})
 	all := w.entries(c)
 	if gone := all[0]; !gone.Recalled || gone.Body != nil || gone.From != "ada" || gone.Count != 1 {
 		t.Errorf("the recalled message reads %+v", gone)
@@ -59,9 +60,9 @@ func TestAmendsFold(t *testing.T) {
 func TestARecalledMessageRepeatedIsADuplicate(t *testing.T) {
 	w := newWorld(t)
 	w.users("ada", "bob")
-	post := wire.Post{To: "bob", ClientID: id(), Body: text("oops")}
+	post := wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("oops")}
 	first := ok(w, "ada", send.MethodPost, post)
-	ok(w, "ada", send.MethodRecall, wire.Recall{Conversation: first.Conversation, Seq: 1, ClientID: id()})
+	ok(w, "ada", send.MethodRecall, wire.Recall{Conversation: first.Conversation, Seq: 1, ClientID: functionstest.ClientID()})
 	first.Duplicate = true
 	if again := ok(w, "ada", send.MethodPost, post); again != first {
 		t.Errorf("the repeat answers %+v, want %+v", again, first)
@@ -79,7 +80,7 @@ func TestWhoMayAmendWhat(t *testing.T) {
 	const c = subjects.Conversation("g.team")
 	w.conversation(c, map[subjects.User]wire.Role{"ada": wire.RoleOwner, "mod": wire.RoleModerator, "bob": wire.RoleMember, "zoe": wire.RoleMember, "gone": wire.RoleMember})
 	post := func(u subjects.User) wire.Seq {
-		return ok(w, u, send.MethodPost, wire.Post{Conversation: c, ClientID: id(), Body: text("hi")}).Seq
+		return ok(w, u, send.MethodPost, wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")}).Seq
 	}
 	early := post("ada")
 	w.add(c, "new", wire.RoleMember)
@@ -117,22 +118,22 @@ func TestWhoMayAmendWhat(t *testing.T) {
 			if row.user == "ada" {
 				others = post("mod")
 			}
-			refused(w, row.user, row.ownEdit, send.MethodEdit, wire.Edit{Conversation: c, Seq: own, ClientID: id(), Body: text("ho")})
-			refused(w, row.user, row.othersEdit, send.MethodEdit, wire.Edit{Conversation: c, Seq: others, ClientID: id(), Body: text("ho")})
-			refused(w, row.user, row.reaction, send.MethodReact, wire.React{Conversation: c, Seq: others, ClientID: id(), Emoji: "🎉"})
-			refused(w, row.user, row.ownRecall, send.MethodRecall, wire.Recall{Conversation: c, Seq: own, ClientID: id()})
-			refused(w, row.user, row.othersRecall, send.MethodRecall, wire.Recall{Conversation: c, Seq: others, ClientID: id()})
+			refused(w, row.user, row.ownEdit, send.MethodEdit, wire.Edit{Conversation: c, Seq: own, ClientID: functionstest.ClientID(), Body: functionstest.Text("ho")})
+			refused(w, row.user, row.othersEdit, send.MethodEdit, wire.Edit{Conversation: c, Seq: others, ClientID: functionstest.ClientID(), Body: functionstest.Text("ho")})
+			refused(w, row.user, row.reaction, send.MethodReact, wire.React{Conversation: c, Seq: others, ClientID: functionstest.ClientID(), Emoji: "🎉"})
+			refused(w, row.user, row.ownRecall, send.MethodRecall, wire.Recall{Conversation: c, Seq: own, ClientID: functionstest.ClientID()})
+			refused(w, row.user, row.othersRecall, send.MethodRecall, wire.Recall{Conversation: c, Seq: others, ClientID: functionstest.ClientID()})
 			for _, seq := range []wire.Seq{0, 1, 1 << 20, wire.MaxSeq} { // 1 is a policy entry
-				refused(w, row.user, row.none, send.MethodEdit, wire.Edit{Conversation: c, Seq: seq, ClientID: id(), Body: text("ho")})
-				refused(w, row.user, row.none, send.MethodRecall, wire.Recall{Conversation: c, Seq: seq, ClientID: id()})
-				refused(w, row.user, row.none, send.MethodReact, wire.React{Conversation: c, Seq: seq, ClientID: id(), Emoji: "🎉"})
+				refused(w, row.user, row.none, send.MethodEdit, wire.Edit{Conversation: c, Seq: seq, ClientID: functionstest.ClientID(), Body: functionstest.Text("ho")})
+				refused(w, row.user, row.none, send.MethodRecall, wire.Recall{Conversation: c, Seq: seq, ClientID: functionstest.ClientID()})
+				refused(w, row.user, row.none, send.MethodReact, wire.React{Conversation: c, Seq: seq, ClientID: functionstest.ClientID(), Emoji: "🎉"})
 			}
 		})
 	}
-	refused(w, "new", absent, send.MethodReact, wire.React{Conversation: c, Seq: early, ClientID: id(), Emoji: "🎉"})
-	refused(w, "new", absent, send.MethodEdit, wire.Edit{Conversation: c, Seq: early, ClientID: id(), Body: text("ho")})
+	refused(w, "new", absent, send.MethodReact, wire.React{Conversation: c, Seq: early, ClientID: functionstest.ClientID(), Emoji: "🎉"})
+	refused(w, "new", absent, send.MethodEdit, wire.Edit{Conversation: c, Seq: early, ClientID: functionstest.ClientID(), Body: functionstest.Text("ho")})
 	for _, no := range []subjects.Conversation{"g.no-such", "d.bob.zed"} {
-		refused(w, "bob", absent, send.MethodRecall, wire.Recall{Conversation: no, Seq: 1, ClientID: id()})
+		refused(w, "bob", absent, send.MethodRecall, wire.Recall{Conversation: no, Seq: 1, ClientID: functionstest.ClientID()})
 	}
 }
 

@@ -26,7 +26,7 @@ func BenchmarkPost(b *testing.B) {
 		b.Run(fmt.Sprintf("synced=%v", sync), func(b *testing.B) {
 			w := newWorld(b, options...)
 			w.users("ada", "bob")
-			body := text("%s", strings.Repeat("x", 200))
+			body := functionstest.Text("%s", strings.Repeat("x", 200))
 			b.Run("publish", func(b *testing.B) {
 				msg := nats.Msg{Subject: subjects.Message("d.bare.publish"), Data: []byte(strings.Repeat("x", 450))}
 				for b.Loop() {
@@ -36,7 +36,7 @@ func BenchmarkPost(b *testing.B) {
 				}
 			})
 			post := func(b *testing.B, u, to subjects.User) {
-				in := wire.Post{To: to, ClientID: id(), Body: body}
+				in := wire.Post{To: to, ClientID: functionstest.ClientID(), Body: body}
 				if _, err := functions.Invoke[wire.Post, wire.Posted](b.Context(), w.caller, functionstest.As(u), send.Name, send.MethodPost, in); err != nil {
 					b.Error(err)
 				}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -18,7 +19,7 @@ func TestPostIsStoredOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	once := wire.Post{To: "bob", ClientID: id(), Body: text("once")}
+	once := wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("once")}
 	first := ok(w, "ada", send.MethodPost, once)
 	if first.Conversation != "d.ada.bob" || first.Seq != 1 || first.Count != 1 || first.Duplicate || time.Since(first.At.Time).Abs() > time.Minute {
 		t.Fatalf("the first message is %+v", first)
@@ -37,7 +38,7 @@ func TestPostIsStoredOnce(t *testing.T) {
 		t.Errorf("the repeat by conversation answers %+v, want %+v", again, repeat)
 	}
 	otherBody, otherReply := once, once
-	otherBody.Body = text("twice")
+	otherBody.Body = functionstest.Text("twice")
 	otherReply.ReplyTo = 1
 	refused(w, "ada", wire.IDConflict, send.MethodPost, otherBody)
 	refused(w, "ada", wire.IDConflict, send.MethodPost, otherReply)
@@ -85,12 +86,12 @@ func TestOldClientIDsAreRefused(t *testing.T) {
 		"of the year 1970, version 4": {"00000000-0000-4000-8000-000000000000", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			refused(w, "ada", c.code, send.MethodPost, wire.Post{To: "bob", ClientID: c.clientID, Body: text("hi")})
+			refused(w, "ada", c.code, send.MethodPost, wire.Post{To: "bob", ClientID: c.clientID, Body: functionstest.Text("hi")})
 		})
 	}
-	posted := ok(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: id(), Body: text("hi")})
+	posted := ok(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
 	old := minted(time.Hour)
-	refused(w, "ada", wire.RetryWindowExpired, send.MethodEdit, wire.Edit{Conversation: posted.Conversation, Seq: posted.Seq, ClientID: old, Body: text("ho")})
+	refused(w, "ada", wire.RetryWindowExpired, send.MethodEdit, wire.Edit{Conversation: posted.Conversation, Seq: posted.Seq, ClientID: old, Body: functionstest.Text("ho")})
 	refused(w, "ada", wire.RetryWindowExpired, send.MethodRecall, wire.Recall{Conversation: posted.Conversation, Seq: posted.Seq, ClientID: old})
 	refused(w, "ada", wire.RetryWindowExpired, send.MethodReact, wire.React{Conversation: posted.Conversation, Seq: posted.Seq, ClientID: old, Emoji: "👍"})
 }
@@ -113,18 +114,18 @@ func TestWhoMayPostWhere(t *testing.T) {
 		{"ada", "d.ada.bob", ""}, {"eve", "d.ada.bob", wire.NotFound}, {"ada", "d.ada.nobody", wire.NotFound},
 	} {
 		before := w.head(c.to)
-		refused(w, c.user, c.code, send.MethodPost, wire.Post{Conversation: c.to, ClientID: id(), Body: text("hi")})
+		refused(w, c.user, c.code, send.MethodPost, wire.Post{Conversation: c.to, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
 		if after := w.head(c.to); (after.Seq > before.Seq) != (c.code == "") {
 			t.Errorf("%s to %s: the log went from %d to %d", c.user, c.to, before.Seq, after.Seq)
 		}
 	}
-	refused(w, "ada", wire.NotFound, send.MethodPost, wire.Post{To: "nobody", ClientID: id(), Body: text("hi")})
-	refused(w, "ada", wire.BadData, send.MethodPost, wire.Post{To: "ada", ClientID: id(), Body: text("hi")})
-	refused(w, "", wire.Unauthenticated, send.MethodPost, wire.Post{To: "ada", ClientID: id(), Body: text("hi")})
+	refused(w, "ada", wire.NotFound, send.MethodPost, wire.Post{To: "nobody", ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
+	refused(w, "ada", wire.BadData, send.MethodPost, wire.Post{To: "ada", ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
+	refused(w, "", wire.Unauthenticated, send.MethodPost, wire.Post{To: "ada", ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
 	same := func(a, b subjects.Conversation, user subjects.User) {
 		t.Helper()
-		_, err1 := call(w, user, send.MethodPost, wire.Post{Conversation: a, ClientID: id(), Body: text("hi")})
-		_, err2 := call(w, user, send.MethodPost, wire.Post{Conversation: b, ClientID: id(), Body: text("hi")})
+		_, err1 := call(w, user, send.MethodPost, wire.Post{Conversation: a, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
+		_, err2 := call(w, user, send.MethodPost, wire.Post{Conversation: b, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")})
 		if err1 == nil || err2 == nil || err1.Error() != err2.Error() {
 			t.Errorf("%s and %s answer %s differently: %v, %v", a, b, user, err1, err2)
 		}
@@ -139,9 +140,9 @@ func TestReplyNeedsAVisibleEntry(t *testing.T) {
 	w := newWorld(t)
 	w.users("ada", "bob")
 	w.conversation("g.team", map[subjects.User]wire.Role{"ada": wire.RoleOwner})
-	early := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: id(), Body: text("early")})
+	early := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: functionstest.ClientID(), Body: functionstest.Text("early")})
 	joined := w.add("g.team", "bob", wire.RoleMember)
-	late := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: id(), Body: text("late"), ReplyTo: early.Seq})
+	late := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: functionstest.ClientID(), Body: functionstest.Text("late"), ReplyTo: early.Seq})
 	for _, c := range []struct {
 		user subjects.User
 		to   wire.Seq
@@ -150,12 +151,12 @@ func TestReplyNeedsAVisibleEntry(t *testing.T) {
 		{"ada", early.Seq, ""}, {"ada", 99, wire.NotFound}, {"ada", wire.MaxSeq, wire.NotFound},
 		{"bob", late.Seq, ""}, {"bob", joined, ""}, {"bob", early.Seq, wire.NotFound},
 	} {
-		refused(w, c.user, c.code, send.MethodPost, wire.Post{Conversation: "g.team", ClientID: id(), Body: text("re"), ReplyTo: c.to})
+		refused(w, c.user, c.code, send.MethodPost, wire.Post{Conversation: "g.team", ClientID: functionstest.ClientID(), Body: functionstest.Text("re"), ReplyTo: c.to})
 	}
 	// An id that is refused was not stored: it is free for a correct try.
-	free := id()
-	refused(w, "ada", wire.NotFound, send.MethodPost, wire.Post{Conversation: "g.team", ClientID: free, Body: text("re"), ReplyTo: 99})
-	if got := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: free, Body: text("re")}); got.Duplicate {
+	free := functionstest.ClientID()
+	refused(w, "ada", wire.NotFound, send.MethodPost, wire.Post{Conversation: "g.team", ClientID: free, Body: functionstest.Text("re"), ReplyTo: 99})
+	if got := ok(w, "ada", send.MethodPost, wire.Post{Conversation: "g.team", ClientID: free, Body: functionstest.Text("re")}); got.Duplicate {
 		t.Errorf("a refused try was stored: %+v", got)
 	}
 }

@@ -34,7 +34,7 @@ func TestManyWritersOfOneConversation(t *testing.T) {
 	for u := range founders {
 		all.Go(func() {
 			for i := range each {
-				post := wire.Post{Conversation: c, ClientID: id(), Body: text("%d", i)}
+				post := wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text("%d", i)}
 				var copies [2]wire.Posted
 				var both sync.WaitGroup
 				for n := range copies {
@@ -62,7 +62,7 @@ func TestManyWritersOfOneConversation(t *testing.T) {
 	}
 	for u, posts := range answers {
 		for i, p := range posts {
-			if e := log[p.Seq-1]; e.From != u || string(e.Body) != string(text("%d", i)) || (i > 0 && p.Seq <= posts[i-1].Seq) {
+			if e := log[p.Seq-1]; e.From != u || string(e.Body) != string(functionstest.Text("%d", i)) || (i > 0 && p.Seq <= posts[i-1].Seq) {
 				t.Errorf("message %d of %s was answered with %+v, where the log has %+v", i, u, p, e)
 			}
 		}
@@ -101,12 +101,14 @@ func TestADecisionEndsWithItsEpoch(t *testing.T) {
 	w := newWorld(t)
 	const c = subjects.Conversation("g.team")
 	w.conversation(c, map[subjects.User]wire.Role{"ada": wire.RoleOwner, "bob": wire.RoleMember})
-	post := func() wire.Post { return wire.Post{Conversation: c, ClientID: id(), Body: text("hi")} }
+	post := func() wire.Post {
+		return wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")}
+	}
 	for range 5 {
 		ok(w, "bob", send.MethodPost, post())
 		w.remove(c, "bob")
 		refused(w, "bob", wire.NotFound, send.MethodPost, post())
-		refused(w, "bob", wire.NotFound, send.MethodReact, wire.React{Conversation: c, Seq: 2, ClientID: id(), Emoji: "👍"})
+		refused(w, "bob", wire.NotFound, send.MethodReact, wire.React{Conversation: c, Seq: 2, ClientID: functionstest.ClientID(), Emoji: "👍"})
 		w.add(c, "bob", wire.RoleMember)
 	}
 	// The bucket alone, without the entry that ends what was decided: nothing new is decided for bob any more.
@@ -128,7 +130,7 @@ func TestARepeatIsToldLiveAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	once := wire.Post{To: "bob", ClientID: id(), Body: text("once")}
+	once := wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("once")}
 	ok(w, "ada", send.MethodPost, once)
 	ok(w, "ada", send.MethodPost, once)
 	var copies [2]*nats.Msg
@@ -183,7 +185,7 @@ func TestAFullStoreSaysSo(t *testing.T) {
 	stored := wire.Posted{}
 	for range 200 {
 		began := time.Now()
-		posted, err := call(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: id(), Body: big})
+		posted, err := call(w, "ada", send.MethodPost, wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: big})
 		if err == nil {
 			stored = posted
 			continue

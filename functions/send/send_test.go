@@ -3,12 +3,9 @@ package send_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
@@ -49,23 +46,14 @@ func newWorldIn(t testing.TB, p jetstream.Profile, options ...jetstreamtest.Opti
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)
-	env := functions.Env{NATS: w.nc}
-	if _, measured := t.(*testing.B); measured {
-		env.Log = slog.New(slog.DiscardHandler)
-	}
-	functionstest.RunEnv(t, env, send.Function(send.Config{}))
+	functionstest.Run(t, w.nc, send.Function(send.Config{}))
 	w.caller = functionstest.Caller(t, w.nc)
 	return w
 }
 
-// users registers users.
 func (w *world) users(names ...subjects.User) {
 	w.t.Helper()
-	for _, u := range names {
-		if _, err := w.store.CreateUser(w.t.Context(), jetstream.User{User: u, Created: wire.At(time.Now())}); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	jetstreamtest.Users(w.t, w.store, names...)
 }
 
 // conversation makes a group or channel whose founders have the given roles, with its first entry.
@@ -113,7 +101,7 @@ func memberEntry(c subjects.Conversation, u subjects.User, change wire.MemberCha
 	if err != nil {
 		panic(err)
 	}
-	return wire.Append{Conversation: c, Kind: wire.KindMember, From: "ada", ClientID: uuid.NewString(), Body: body}
+	return wire.Append{Conversation: c, Kind: wire.KindMember, From: "ada", ClientID: functionstest.ClientID(), Body: body}
 }
 
 func (w *world) append(in wire.Append) wire.Posted {
@@ -151,22 +139,6 @@ func refused[In any](w *world, user subjects.User, code wire.Code, method subjec
 // headerOf returns the headers of a call as an edge writes them for a user.
 func headerOf(u subjects.User) nats.Header { return functionstest.As(u).Header() }
 
-func id() string {
-	v7, err := uuid.NewV7()
-	if err != nil {
-		panic(err)
-	}
-	return v7.String()
-}
-
-func text(format string, args ...any) json.RawMessage {
-	body, err := json.Marshal(map[string]string{"text": fmt.Sprintf(format, args...)})
-	if err != nil {
-		panic(err)
-	}
-	return body
-}
-
 func (w *world) head(c subjects.Conversation) jetstream.Tail {
 	w.t.Helper()
 	tail, err := w.store.Tail(context.WithoutCancel(w.t.Context()), c)
@@ -176,25 +148,7 @@ func (w *world) head(c subjects.Conversation) jetstream.Tail {
 	return tail
 }
 
-// entries returns the whole log of a conversation as it now reads.
 func (w *world) entries(c subjects.Conversation) []wire.Entry {
 	w.t.Helper()
-	var all []wire.Entry
-	for after := wire.Seq(0); ; {
-		page, err := w.store.Page(w.t.Context(), wire.PageQuery{Conversation: c, After: &after, Limit: wire.MaxPage}, 1)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, raw := range page.Entries {
-			var e wire.Entry
-			if err := json.Unmarshal(raw, &e); err != nil {
-				w.t.Fatal(err)
-			}
-			all = append(all, e)
-		}
-		if !page.MoreAfter {
-			return all
-		}
-		after = page.Last
-	}
+	return jetstreamtest.Entries(w.t, w.store, c)
 }

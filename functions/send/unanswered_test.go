@@ -116,7 +116,9 @@ func TestATryWithoutAnAnswer(t *testing.T) {
 	functionstest.Run(t, nc, send.Function(send.Config{}))
 	w.caller = functionstest.Caller(t, w.nc)
 	w.conversation(c, map[subjects.User]wire.Role{"ada": wire.RoleOwner, "bob": wire.RoleMember})
-	post := func() wire.Post { return wire.Post{Conversation: c, ClientID: id(), Body: text("hi")} }
+	post := func() wire.Post {
+		return wire.Post{Conversation: c, ClientID: functionstest.ClientID(), Body: functionstest.Text("hi")}
+	}
 	ok(w, "bob", send.MethodPost, post()) // tail and decision are remembered now
 
 	for _, round := range []struct {
