@@ -257,11 +257,8 @@ func (e *Edge) forward(ctx context.Context, name string, from functions.Call, da
 	if from.User == "" && !method.Anonymous {
 		return nil, errNotYet
 	}
-	// An idempotent method may be tried twice, and an instance may first have to come up.
-	timeout := time.Duration(method.TimeoutMS) * time.Millisecond
-	if method.Idempotent {
-		timeout *= 2
-	}
+	// Once for an instance to come up or for a try that is lost, and once for the work: the caller bounds each by the method's timeout.
+	timeout := 2 * time.Duration(method.TimeoutMS) * time.Millisecond
 	ctx, cancel := context.WithDeadline(ctx, begun.Add(min(max(timeout, functions.DefaultTimeout), maxCall)))
 	defer cancel()
 	if ctx.Err() != nil {

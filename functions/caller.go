@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,14 +17,12 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// Bounds of a caller.
+// Waits of a caller.
 const (
-	holdFor     = 3 * time.Second        // the longest wait for an instance
-	maxHeld     = 4096                   // calls that wait for an instance; beyond it they are refused at once
-	askEvery    = 250 * time.Millisecond // how often a held call asks who is up
 	retryAfter  = time.Second            // what a call that found no instance is told
-	firstResend = 5 * time.Millisecond   // the wait after a call that nobody got although somebody is up; doubled up to lastResend
-	lastResend  = 200 * time.Millisecond
+	firstResend = 5 * time.Millisecond   // the wait before a call that provably was not begun is sent again; doubled up to lastResend
+	lastResend  = 200 * time.Millisecond // no more than refusedRetry, which is about as long as a full queue needs to move
+	answerSlack = 500 * time.Millisecond // beyond the method's timeout, for an answer that says that it is over
 )
 
 // Caller sends calls to functions and waits for their answers. It keeps a table of the instances that are up, so that a call to a sleeping
@@ -33,11 +32,15 @@ type Caller struct {
 	log   *slog.Logger
 	table *table
 	inbox *inbox
-	held  atomic.Int64
+	gates *gates
+	calls atomic.Uint64 // made so far; the number of a call is its place in the order
+
+	closing sync.Once
 }
 
-// NewCaller returns a Caller on an open connection, which stays the program's. The table fills within milliseconds where instances are up.
-func NewCaller(nc *nats.Conn, log *slog.Logger) (*Caller, error) {
+// NewCaller returns a Caller on an open connection, which stays the program's. The table fills within milliseconds where instances are up. At
+// most one Limits is given.
+func NewCaller(nc *nats.Conn, log *slog.Logger, limits ...Limits) (*Caller, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -45,18 +48,28 @@ func NewCaller(nc *nats.Conn, log *slog.Logger) (*Caller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to answers: %w", err)
 	}
-	table, err := newTable(nc, log)
+	var bounds Limits
+	if len(limits) > 0 {
+		bounds = limits[0]
+	}
+	gates := newGates(nc, log, inbox, bounds)
+	table, err := newTable(nc, log, gates)
 	if err != nil {
 		inbox.close()
 		return nil, fmt.Errorf("subscribe to instances: %w", err)
 	}
-	return &Caller{nc: nc, log: log, table: table, inbox: inbox}, nil
+	gates.table = table
+	return &Caller{nc: nc, log: log, table: table, inbox: inbox, gates: gates}, nil
 }
 
-// Close ends the Caller's goroutines and subscriptions. Calls under way run into their deadlines; none may begin any more.
+// Close ends the Caller's goroutines and subscriptions. Calls that are held are refused, those that were sent run into their deadlines; none may
+// begin any more. It may be called more than once.
 func (c *Caller) Close() {
-	c.table.close()
-	c.inbox.close()
+	c.closing.Do(func() {
+		c.gates.close()
+		c.table.close()
+		c.inbox.close()
+	})
 }
 
 // Method returns what is known of a method, also while no instance of its function is up. Where several releases run side by side, a method
@@ -77,21 +90,29 @@ func (c *Caller) Instances(f subjects.Function) int {
 	return 0
 }
 
+// Held returns how many calls to a function this Caller holds, because no instance is up or all are full.
+func (c *Caller) Held(f subjects.Function) int {
+	g := c.gates.of(f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.queue)
+}
+
 // Changed returns a channel that is closed at the next change of what Method, Public and Instances return. Take it before you read them.
 func (c *Caller) Changed() <-chan struct{} { return c.table.now().changed }
 
-// Call sends data to an instance of a function and returns its answer. The error is a *wire.Error: the function's own; Timeout where no answer
-// came before ctx ended, so that the call may have taken effect; Unavailable where no instance was up for min(ctx, 3 s). A ctx
-// without deadline gets the method's timeout. A call that provably reached nobody is sent again; one that was not answered within the
-// method's timeout is repeated once if the method is idempotent and ctx leaves time. The header belongs to Call from here on; it gains deadline and trace.
+// Call sends data to an instance of a function and returns its answer. A call to a function that sleeps is held until an instance comes up, for
+// at most the method's timeout, Limits.Hold, or until ctx ends; a ctx without deadline gets that time and the method's timeout. A call that provably
+// did not begin, because nobody got it or the instance was full, is sent again until ctx ends. One that was sent and not answered within the method's timeout
+// may have taken effect: it is repeated, once, if the method is idempotent and ctx leaves time.
+//
+// The error is a *wire.Error: the function's own; Timeout where no answer came, so that the call may have taken effect; Unavailable where it has
+// not, as no instance took it or too many calls wait. The header belongs to Call from here on; it gains deadline and trace.
 func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Method, header nats.Header, data []byte) ([]byte, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
-		timeout := DefaultTimeout
-		if method, known := c.Method(f, m); known {
-			timeout = time.Duration(method.TimeoutMS) * time.Millisecond
-		}
+		hold, timeout := c.times(f, m)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
+		ctx, cancel = context.WithTimeout(ctx, hold+timeout)
 		defer cancel()
 	}
 	deadline, _ := ctx.Deadline()
@@ -112,102 +133,161 @@ func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Metho
 	return answer.Data, nil
 }
 
+// times returns how long a call is held at most, and how long its work may take.
+func (c *Caller) times(f subjects.Function, m subjects.Method) (hold, timeout time.Duration) {
+	timeout = DefaultTimeout
+	if method, known := c.table.now().method(f, m); known {
+		timeout = method.timeout
+	}
+	return min(timeout, c.gates.limits.Hold), timeout
+}
+
+// outgoing is a call between its tries.
+type outgoing struct {
+	function subjects.Function
+	method   subjects.Method
+	msg      *nats.Msg
+	ticket   uint64
+
+	known    knownMethod // of the last try
+	sent     time.Time   // of the last try
+	wait     time.Duration
+	since    time.Time // when it was first held; zero = never
+	until    time.Time // the end of the hold; zero = not held since the last try that may have taken effect
+	released *heldCall // the last try, where the gate has to be told of its end
+	repeated bool      // a try that may have taken effect went before
+	refusal  error     // what an instance said that was full
+}
+
 // send tries until somebody answers, ctx ends, or nobody is up for too long.
 func (c *Caller) send(ctx context.Context, f subjects.Function, m subjects.Method, msg *nats.Msg) (*nats.Msg, error) {
-	resend := firstResend
-	repeated := false
-	var holdUntil time.Time
+	o := outgoing{function: f, method: m, msg: msg, ticket: c.calls.Add(1)}
+	defer o.settle()
 	for {
-		table := c.table.now()
-		if s := table.functions[f]; s == nil || s.instances == 0 {
-			if holdUntil.IsZero() {
-				holdUntil = time.Now().Add(holdFor)
-			}
-			if err := c.hold(ctx, f, table, holdUntil); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		method, known := table.method(f, m)
-		if !known {
-			return nil, wire.Errorf(wire.UnknownCall, "The function %s has no method %s.", f, m)
-		}
-		var try time.Duration
-		if method.Idempotent && !repeated {
-			try = time.Duration(method.TimeoutMS) * time.Millisecond
-		}
-		sent := time.Now()
-		msg.Subject = method.subject
-		answer, err := c.inbox.request(ctx, msg, try)
+		answer, err := c.try(ctx, &o)
 		switch {
-		case err == nil:
+		case err == nil && first(answer.Header, subjects.HeaderRefused) == "":
 			return answer, nil
+		case err == nil:
+			// Up, and full: the call may wait for its turn as long as it may take at all.
+			o.refusal = errorOf(answer)
+			o.until, _ = ctx.Deadline()
+			o.backOff()
 		case errors.Is(err, nats.ErrNoResponders):
 			// Provably not delivered. The table was wrong, or the server does not know yet what the instance said.
-			c.table.correct(f, sent)
-			if holdUntil.IsZero() {
-				holdUntil = sent.Add(holdFor)
-			}
-			if err := c.pause(ctx, f, resend, holdUntil); err != nil {
-				return nil, err
-			}
-			resend = min(2*resend, lastResend)
-		case errors.Is(err, errTryOver):
-			repeated = true
+			c.table.correct(f, o.sent)
+			o.backOff()
+		case errors.Is(err, errTryOver) && o.known.Idempotent && !o.repeated:
+			o.repeated, o.until, o.wait = true, time.Time{}, 0
 		default:
 			return nil, c.failure(err, f)
 		}
 	}
 }
 
-// hold waits until the table is another than the given one, and asks who is up from time to time. This is where a call to a sleeping
-// function waits; nothing of it has been sent.
-func (c *Caller) hold(ctx context.Context, f subjects.Function, seen *snapshot, until time.Time) error {
-	if c.held.Add(1) > maxHeld {
-		c.held.Add(-1)
-		return unavailable(f)
+// backOff makes the next try wait, longer each time.
+func (o *outgoing) backOff() { o.wait = max(firstResend, min(2*o.wait, lastResend)) }
+
+// settle tells the gate that the last try is over. For a call that is tried again it follows on entering the queue, so that no later call of
+// its lane gets in between.
+func (o *outgoing) settle() {
+	if o.released != nil {
+		o.released.gate.settle(o.released)
+		o.released = nil
 	}
-	defer c.held.Add(-1)
+}
+
+// try sends the call once: directly where the function is up and nothing waits for it, and otherwise in its turn at the gate.
+func (c *Caller) try(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 	for {
-		left := time.Until(until)
-		if left <= 0 {
-			return unavailable(f)
+		state := c.table.now().functions[o.function]
+		if state != nil && state.instances > 0 && o.wait == 0 && state.gate.crowd.Load() == 0 {
+			o.settle()
+			return c.direct(ctx, o, state)
 		}
-		c.table.ask(f)
-		timer := time.NewTimer(min(left, askEvery))
-		select {
-		case <-seen.changed:
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return unavailable(f)
+		h := c.heldCall(ctx, o)
+		pass, err := h.gate.enter(h)
+		o.settle()
+		switch {
+		case err != nil:
+			return nil, o.notSent(err)
+		case !pass && h.gate.wait(ctx, h):
+			o.known, o.sent, o.released = h.known, h.sent, h
+			return c.await(ctx, o, h.pending)
+		case !pass:
+			return nil, o.notSent(h.err)
+		}
+		if state = c.table.now().functions[o.function]; state != nil && state.instances > 0 {
+			return c.direct(ctx, o, state)
 		}
 	}
 }
 
-// pause waits a little before a call that reached nobody is sent again.
-func (c *Caller) pause(ctx context.Context, f subjects.Function, wait time.Duration, until time.Time) error {
-	if time.Until(until) <= 0 {
-		return unavailable(f)
+// heldCall returns what stands for the call at the gate.
+func (c *Caller) heldCall(ctx context.Context, o *outgoing) *heldCall {
+	now := time.Now()
+	if o.since.IsZero() {
+		o.since = now
 	}
-	timer := time.NewTimer(wait/2 + rand.N(wait))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return unavailable(f)
+	if o.until.IsZero() {
+		hold, _ := c.times(o.function, o.method)
+		o.until = now.Add(hold)
+		if deadline, ok := ctx.Deadline(); ok && deadline.Before(o.until) {
+			o.until = deadline
+		}
 	}
+	h := &heldCall{
+		gate: c.gates.of(o.function), ticket: o.ticket, method: o.method, msg: o.msg, client: clientOf(o.msg.Header),
+		since: o.since, until: o.until, out: make(chan struct{}),
+	}
+	h.lane = laneOf(h.client, h.msg)
+	if o.wait > 0 {
+		h.due = now.Add(o.wait/2 + rand.N(o.wait))
+	}
+	return h
 }
 
-func unavailable(f subjects.Function) error {
-	return wire.RetryAfter(wire.Unavailable, retryAfter, "No instance of the function %s is up.", f)
+// notSent returns what the caller learns of a try that was not sent: what went before it counts for more.
+func (o *outgoing) notSent(err error) error {
+	switch {
+	case wire.CodeOf(err) != wire.Unavailable:
+		return err
+	case o.repeated:
+		return errTryOver
+	case o.refusal != nil:
+		return o.refusal
+	}
+	return err
+}
+
+// direct sends a call past the gate.
+func (c *Caller) direct(ctx context.Context, o *outgoing, state *functionState) (*nats.Msg, error) {
+	known, ok := state.methods[o.method]
+	if !ok {
+		return nil, unknown(o.function, o.method)
+	}
+	o.known, o.sent = known, time.Now()
+	o.msg.Subject = known.subject
+	p, err := c.inbox.begin(o.msg)
+	if err != nil {
+		return nil, err
+	}
+	return c.await(ctx, o, p)
+}
+
+func (c *Caller) await(ctx context.Context, o *outgoing, p pending) (*nats.Msg, error) {
+	try := o.known.timeout
+	if !o.known.Idempotent || o.repeated {
+		try += answerSlack // there is no next try, and the instance knows more
+	}
+	return c.inbox.await(ctx, p, try)
 }
 
 // failure is what a caller learns of a call that was sent, or could not be, and has no answer.
 func (c *Caller) failure(err error, f subjects.Function) error {
+	if refusal, ok := errors.AsType[*wire.Error](err); ok {
+		return refusal
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, errTryOver):
 		return wire.Errorf(wire.Timeout, "The function %s did not answer in time.", f)

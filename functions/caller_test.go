@@ -39,13 +39,13 @@ func TestACallWaitsForAnInstance(t *testing.T) {
 }
 
 func TestACallThatNobodyCanAnswerIsUnavailable(t *testing.T) {
-	caller := functionstest.Caller(t, connect(t))
-	for name, within := range map[string]time.Duration{"at its deadline": 100 * time.Millisecond, "after three seconds": time.Minute} {
+	caller := callerWith(t, connect(t), functions.Limits{Hold: 500 * time.Millisecond})
+	for name, within := range map[string]time.Duration{"at its deadline": 100 * time.Millisecond, "after the hold": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
 			_, err := caller.Call(ctxFor(t, within), "nobody", "home", nil, nil)
-			if wire.CodeOf(err) != wire.Unavailable || time.Since(began) > min(within, 3*time.Second)+2*time.Second {
+			if wire.CodeOf(err) != wire.Unavailable || time.Since(began) > min(within, 500*time.Millisecond)+2*time.Second {
 				t.Errorf("got %v after %s", err, time.Since(began))
 			}
 			if e, ok := err.(*wire.Error); !ok || e.RetryAfterMS == 0 {

@@ -37,6 +37,8 @@ type request struct {
 	deadline time.Time
 	header   micro.Headers
 	refusal  error // a reason not to ask the handler
+
+	untouched bool // no work was begun, and callers may know that
 }
 
 // handle runs in the subscription's goroutine, where micro runs an endpoint's requests one after another: it only reads headers, and the
@@ -61,6 +63,7 @@ func (e *endpoint) handle(req micro.Request) {
 	}
 	if !e.instance.pool.submit(lane, func() { e.serve(r) }) {
 		e.counters.refused.Add(1)
+		r.untouched = true
 		e.answerError(r, wire.RetryAfter(wire.Unavailable, refusedRetry, "Too many calls wait; try again."))
 	}
 }
@@ -183,6 +186,9 @@ func (e *endpoint) answerError(r *request, refusal *wire.Error) {
 		subjects.HeaderReply:     {e.instance.env.Instance},
 		subjects.HeaderErrorCode: {string(refusal.Code)},
 		subjects.HeaderErrorText: {refusal.Message},
+	}
+	if r.untouched {
+		header[subjects.HeaderRefused] = []string{"full"}
 	}
 	if refusal.RetryAfterMS > 0 {
 		header[subjects.HeaderRetryAfter] = []string{strconv.FormatInt(refusal.RetryAfterMS, 10)}

@@ -13,7 +13,7 @@ import (
 	"github.com/confab-im/confab/subjects"
 )
 
-// errTryOver is returned by request when the try's own time was over before ctx ended.
+// errTryOver is returned by await when the try's own time was over before ctx ended.
 var errTryOver = errors.New("no answer within the time of the try")
 
 // inbox gets the answers to a Caller's calls on one subscription. Unlike the client library's own, it goes on waiting when something comes
@@ -56,28 +56,39 @@ func (b *inbox) deliver(msg *nats.Msg) {
 	}
 }
 
-// request publishes msg and waits for its answer, until ctx ends or, where try is positive, for try.
-func (b *inbox) request(ctx context.Context, msg *nats.Msg, try time.Duration) (*nats.Msg, error) {
-	ch := b.spare.Get().(chan *nats.Msg)
+// pending is a call that was published. Whoever began it must await it.
+type pending struct {
+	number uint64
+	answer chan *nats.Msg
+}
+
+// begin publishes msg. It does not wait for the answer, and an error says that nothing was sent.
+func (b *inbox) begin(msg *nats.Msg) (pending, error) {
+	p := pending{answer: b.spare.Get().(chan *nats.Msg)}
 	b.mu.Lock()
 	b.last++
-	n := b.last
-	b.waiting[n] = ch
+	p.number = b.last
+	b.waiting[p.number] = p.answer
 	b.mu.Unlock()
-	defer b.forget(n, ch)
-
-	msg.Reply = b.prefix + strconv.FormatUint(n, 36)
+	msg.Reply = b.prefix + strconv.FormatUint(p.number, 36)
 	if err := b.nc.PublishMsg(msg); err != nil {
-		return nil, err
+		b.forget(p)
+		return pending{}, err
 	}
+	return p, nil
+}
+
+// await waits for the answer to a call until ctx ends, and at most for try.
+func (b *inbox) await(ctx context.Context, p pending, try time.Duration) (*nats.Msg, error) {
+	defer b.forget(p)
 	var over <-chan time.Time
-	if deadline, ok := ctx.Deadline(); try > 0 && ok && time.Until(deadline) > try {
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > try {
 		timer := time.NewTimer(try)
 		defer timer.Stop()
 		over = timer.C
 	}
 	select {
-	case answer := <-ch:
+	case answer := <-p.answer:
 		if isNoResponders(answer) {
 			return nil, nats.ErrNoResponders
 		}
@@ -90,15 +101,15 @@ func (b *inbox) request(ctx context.Context, msg *nats.Msg, try time.Duration) (
 }
 
 // forget gives the channel back, empty. After the number is gone from the map nobody sends to it.
-func (b *inbox) forget(n uint64, ch chan *nats.Msg) {
+func (b *inbox) forget(p pending) {
 	b.mu.Lock()
-	delete(b.waiting, n)
+	delete(b.waiting, p.number)
 	b.mu.Unlock()
 	select {
-	case <-ch:
+	case <-p.answer:
 	default:
 	}
-	b.spare.Put(ch)
+	b.spare.Put(p.answer)
 }
 
 func isAnswer(msg *nats.Msg) bool { return first(msg.Header, subjects.HeaderReply) != "" }

@@ -209,22 +209,22 @@ func TestWhatFindsNoPlaceToWaitIsRefusedAtOnce(t *testing.T) {
 		<-release
 		return answer{in.Text}, nil
 	}), functions.Options{Concurrency: 2, Waiting: 8})
-	caller := functionstest.Caller(t, nc)
 	var wg sync.WaitGroup
 	var ok, refused atomic.Int32
 	for i := range 30 {
 		wg.Go(func() {
 			data, _ := json.Marshal(request{Conversation: "g." + fmt.Sprint(i%15), Text: "x"})
-			_, err := caller.Call(ctxFor(t, 10*time.Second), "echo", "say", nil, data)
-			switch e, _ := errors.AsType[*wire.Error](err); {
-			case err == nil:
+			reply, err := nc.Request(subjects.RPC("echo", "say"), data, 10*time.Second)
+			switch {
+			case err == nil && reply.Header.Get(subjects.HeaderErrorCode) == "":
 				ok.Add(1)
-			case e.Code == wire.Unavailable && e.RetryAfterMS > 0:
+			case err == nil && reply.Header.Get(subjects.HeaderErrorCode) == string(wire.Unavailable) &&
+				reply.Header.Get(subjects.HeaderRetryAfter) != "" && reply.Header.Get(subjects.HeaderRefused) != "":
 				if refused.Add(1) == 20 {
 					close(release)
 				}
 			default:
-				t.Errorf("unexpected: %v", err)
+				t.Errorf("unexpected: %v, %v", reply, err)
 			}
 		})
 	}

@@ -28,6 +28,7 @@ const (
 type table struct {
 	nc        *nats.Conn
 	log       *slog.Logger
+	gates     *gates
 	current   atomic.Pointer[snapshot]
 	events    chan *nats.Msg // filled by the connection's reader; when it is full events are dropped and the next beats mend that
 	questions chan subjects.Function
@@ -62,12 +63,22 @@ type snapshot struct {
 
 type functionState struct {
 	instances int
+	capacity  int    // calls that the instances work on at once, all together
+	waking    uint64 // counts how often the function came up from nothing
 	methods   map[subjects.Method]knownMethod
+	gate      *gate
 }
 
 type knownMethod struct {
 	wire.InstanceMethod
 	subject string
+	timeout time.Duration
+}
+
+// asleep reports whether no instance of a function is up.
+func (s *snapshot) asleep(f subjects.Function) bool {
+	state := s.functions[f]
+	return state == nil || state.instances == 0
 }
 
 func (s *snapshot) method(f subjects.Function, m subjects.Method) (knownMethod, bool) {
@@ -79,9 +90,9 @@ func (s *snapshot) method(f subjects.Function, m subjects.Method) (knownMethod, 
 	return method, ok
 }
 
-func newTable(nc *nats.Conn, log *slog.Logger) (*table, error) {
+func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 	t := &table{
-		nc: nc, log: log, done: make(chan struct{}),
+		nc: nc, log: log, gates: gates, done: make(chan struct{}),
 		events: make(chan *nats.Msg, 1024), questions: make(chan subjects.Function, 64), wrong: make(chan correction, 64),
 		instances: map[subjects.Function]map[string]*known{},
 		methods:   map[subjects.Function]map[subjects.Method]knownMethod{},
@@ -240,7 +251,17 @@ func (t *table) publish(f subjects.Function) {
 	if next.functions == nil {
 		next.functions = map[subjects.Function]*functionState{}
 	}
-	next.functions[f] = &functionState{instances: len(t.instances[f]), methods: t.methods[f]}
+	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f)}
+	for _, k := range t.instances[f] {
+		state.capacity += max(1, k.up.Concurrency)
+	}
+	if before := old.functions[f]; before != nil {
+		state.waking = before.waking
+	}
+	if state.instances > 0 && old.asleep(f) {
+		state.waking++
+	}
+	next.functions[f] = state
 	for name, state := range next.functions {
 		for _, m := range state.methods {
 			if m.Public {
@@ -267,7 +288,11 @@ func merge(f subjects.Function, instances map[string]*known) map[subjects.Method
 				m.Idempotent = m.Idempotent && other.Idempotent
 				m.TimeoutMS = max(m.TimeoutMS, other.TimeoutMS)
 			}
-			methods[m.Name] = knownMethod{InstanceMethod: m, subject: subjects.RPC(f, m.Name)}
+			timeout := DefaultTimeout
+			if m.TimeoutMS > 0 {
+				timeout = time.Duration(m.TimeoutMS) * time.Millisecond
+			}
+			methods[m.Name] = knownMethod{InstanceMethod: m, subject: subjects.RPC(f, m.Name), timeout: timeout}
 		}
 	}
 	return methods

@@ -6,20 +6,23 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/confab-im/confab/subjects"
 )
 
 // declareTries bounds how often one asset is tried when other declarers change it at the same time.
 const declareTries = 5
 
 // Declare makes every asset that is missing and updates those that may grow. It may be called any number of times, also by several
-// processes at once. It refuses to shrink what is there (ErrShrink) and to touch a store of a newer release (ErrNewerLayout); the
-// error then has a line for each asset in question. The layout is written last, so Open succeeds only when all assets are there.
+// processes at once. It refuses to shrink what is there (ErrShrink), to touch a store of a newer release (ErrNewerLayout), and to go on where
+// a stream of somebody else captures calls (ErrOverlap); the error then has a line for each asset in question. The layout is written last, so Open succeeds only when all assets are there.
 func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 	if err := p.Validate(); err != nil {
 		return err
@@ -38,6 +41,9 @@ func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 	if _, err := s.checkLayout(ctx); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDeclared) {
 		return fmt.Errorf("declare the store: %w", err)
 	}
+	if err := checkOverlap(ctx, js); err != nil {
+		return err
+	}
 	assets := Assets()
 	failures := make([]error, len(assets))
 	var all sync.WaitGroup
@@ -49,6 +55,23 @@ func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 		return err
 	}
 	return s.writeLayout(ctx, p)
+}
+
+// checkOverlap returns ErrOverlap with the names of the streams that capture calls. No subject of confab's own streams does.
+func checkOverlap(ctx context.Context, js jetstream.JetStream) error {
+	streams := js.StreamNames(ctx, jetstream.WithStreamListSubject(subjects.AllRPC))
+	var names []string
+	for name := range streams.Name() {
+		names = append(names, name)
+	}
+	if err := streams.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
+		return fmt.Errorf("look for streams that capture calls: %w", libraryError(err))
+	}
+	if names == nil {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("declare the store: %w: take %s out of the subjects of %s", ErrOverlap, subjects.AllRPC, strings.Join(names, ", "))
 }
 
 // Keep declares the assets, and again whenever the connection comes back, until ctx ends: a server that ran alone and was started anew has

@@ -250,3 +250,34 @@ func TestProfilesOutOfBounds(t *testing.T) {
 		}
 	}
 }
+
+func TestDeclareRefusesAStreamThatCapturesCalls(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, captured := range map[string]string{
+		"SPY_ALL": subjects.AllRPC, "SPY_ONE": subjects.RPC("history", "page"), "SPY_METHOD": "im.*.*.page", "SPY_IM": "im.>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			spy, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: name, Subjects: []string{captured}, Storage: natsjs.MemoryStorage})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); !errors.Is(err, jetstream.ErrOverlap) || !strings.Contains(err.Error(), name) {
+				t.Errorf("Declare returned %v", err)
+			}
+			if err := js.DeleteStream(t.Context(), spy.CachedInfo().Config.Name); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "OTHER", Subjects: []string{"other.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); err != nil {
+		t.Errorf("beside a stream of something else: %v", err)
+	}
+}

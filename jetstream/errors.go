@@ -27,6 +27,9 @@ var (
 var (
 	// ErrShrink means that a profile asks for less than a stream has; data or promises could be lost, so nothing was changed there.
 	ErrShrink = errors.New("refusing to shrink")
+	// ErrOverlap means that a stream captures the calls to functions: its acknowledgement would answer them, and callers of other programs
+	// would take it for the function's.
+	ErrOverlap = errors.New("a stream captures calls to functions")
 	// ErrNewerLayout means that a newer release of confab declared the store.
 	ErrNewerLayout = errors.New("the store has a newer layout")
 	// ErrNotDeclared means that the store was not declared, or by an older release, until the context ended.

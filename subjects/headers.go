@@ -10,6 +10,7 @@ const (
 	HeaderTraceparent = "traceparent"        // W3C trace context
 	HeaderReply       = "Confab-Reply"       // on every answer of a function: the instance; tells an answer from a stream's acknowledgement
 	HeaderRetryAfter  = "Confab-Retry-After" // on an error: milliseconds
+	HeaderRefused     = "Confab-Refused"     // on an error: the reason why the work was not begun; the call may be sent again
 	HeaderErrorText   = "Nats-Service-Error" // on an error: the sentence, as micro writes it
 	HeaderErrorCode   = "Nats-Service-Error-Code"
 )

@@ -134,6 +134,7 @@ var answers = map[string]any{
 	"Kicked":                   &Kicked{Connections: 2},
 	"EdgeStats":                &EdgeStats{Edge: "edge-1", Connections: 812, Users: 640, Conversations: 95},
 	"InstanceBye":              &InstanceBye{Function: "send", Instance: "send-4k2x"},
+	"Demand":                   &Demand{Function: "send", Caller: "k3v9q2x7mf", Held: 217, Peak: 400, OldestMS: 1250},
 	"Lease":                    &Lease{Edge: "edge-1", At: at},
 	"DeviceRecord":             &DeviceRecord{Edge: "edge-1", At: at},
 	"Error":                    &Error{Code: RateLimited, Message: "Too many calls; wait a moment.", RetryAfterMS: 1500},

@@ -66,3 +66,13 @@ type InstanceBye struct {
 	Function subjects.Function `json:"function"`
 	Instance string            `json:"instance"`
 }
+
+// Demand is what a caller says on im.scale.<function>.demand while it holds calls that no instance takes: at once for the first of them, then
+// every second, and once with Held 0 at the end.
+type Demand struct {
+	Function subjects.Function `json:"function"`
+	Caller   string            `json:"caller"`    // who holds them; stays the same while that program runs
+	Held     int               `json:"held"`      // calls held now
+	Peak     int               `json:"peak"`      // the most held at once since the last Demand
+	OldestMS int64             `json:"oldest_ms"` // how long the oldest has been held, in milliseconds
+}
