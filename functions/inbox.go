@@ -22,16 +22,28 @@ type inbox struct {
 	nc     *nats.Conn
 	prefix string // ends in a dot; a number follows
 	sub    *nats.Subscription
-	spare  sync.Pool // of chan *nats.Msg with room for one
+	spare  sync.Pool // of *slot, empty and with the timer stopped
 
 	mu      sync.Mutex
 	last    uint64
 	waiting map[uint64]chan *nats.Msg
 }
 
+// slot is where one call waits for its answer.
+type slot struct {
+	answer chan *nats.Msg // with room for one
+	timer  *time.Timer
+}
+
+func newSlot() any {
+	s := &slot{make(chan *nats.Msg, 1), time.NewTimer(time.Hour)}
+	s.timer.Stop()
+	return s
+}
+
 func newInbox(nc *nats.Conn) (*inbox, error) {
 	b := &inbox{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]chan *nats.Msg{}}
-	b.spare.New = func() any { return make(chan *nats.Msg, 1) }
+	b.spare.New = newSlot
 	var err error
 	b.sub, err = nc.Subscribe(b.prefix+"*", b.deliver)
 	return b, err
@@ -59,12 +71,12 @@ func (b *inbox) deliver(msg *nats.Msg) {
 // pending is a call that was published. Whoever began it must await it.
 type pending struct {
 	number uint64
-	answer chan *nats.Msg
+	*slot
 }
 
 // begin publishes msg. It does not wait for the answer, and an error says that nothing was sent.
 func (b *inbox) begin(msg *nats.Msg) (pending, error) {
-	p := pending{answer: b.spare.Get().(chan *nats.Msg)}
+	p := pending{slot: b.spare.Get().(*slot)}
 	b.mu.Lock()
 	b.last++
 	p.number = b.last
@@ -83,9 +95,8 @@ func (b *inbox) await(ctx context.Context, p pending, try time.Duration) (*nats.
 	defer b.forget(p)
 	var over <-chan time.Time
 	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > try {
-		timer := time.NewTimer(try)
-		defer timer.Stop()
-		over = timer.C
+		p.timer.Reset(try)
+		over = p.timer.C
 	}
 	select {
 	case answer := <-p.answer:
@@ -100,16 +111,17 @@ func (b *inbox) await(ctx context.Context, p pending, try time.Duration) (*nats.
 	}
 }
 
-// forget gives the channel back, empty. After the number is gone from the map nobody sends to it.
+// forget gives the slot back, empty. After the number is gone from the map nobody sends to it.
 func (b *inbox) forget(p pending) {
 	b.mu.Lock()
 	delete(b.waiting, p.number)
 	b.mu.Unlock()
+	p.timer.Stop() // nothing comes out of it after this
 	select {
 	case <-p.answer:
 	default:
 	}
-	b.spare.Put(p.answer)
+	b.spare.Put(p.slot)
 }
 
 func isAnswer(msg *nats.Msg) bool { return first(msg.Header, subjects.HeaderReply) != "" }
