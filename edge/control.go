@@ -21,6 +21,11 @@ func (e *Edge) listenControl(drain func()) error {
 		}
 		subs = append(subs, sub)
 	}
+	relay, err := e.caller.Relay(string(e.cfg.Name))
+	if err != nil {
+		return err
+	}
+	e.start(relay.Run)
 	e.start(func(ctx context.Context) {
 		for {
 			select {

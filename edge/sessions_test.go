@@ -288,6 +288,9 @@ func TestOperatorsAskKickAndDrain(t *testing.T) {
 	if got := ask(subjects.EdgeStats, ""); got != `{"edge":"edge-a","connections":1,"users":1,"conversations":0,"draining":false}` {
 		t.Errorf("stats are %s", got)
 	}
+	if answer, err := w.nc.Request(subjects.Relayed("echo", "secret"), nil, patience); err != nil || string(answer.Data) != `"secret"` {
+		t.Errorf("a call through the edge answers %v, %v", answer, err)
+	}
 	if got := ask(subjects.EdgeKick, `{"user":"bob"}`) + ask(subjects.EdgeKick, `{"user":"ada","device":"phone"}`); got != `{"connections":0}{"connections":0}` {
 		t.Errorf("kicking others answers %s", got)
 	}

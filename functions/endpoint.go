@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -182,16 +181,10 @@ func (e *endpoint) answerError(r *request, refusal *wire.Error) {
 	if r.reply == "" {
 		return
 	}
-	header := nats.Header{
-		subjects.HeaderReply:     {e.instance.env.Instance},
-		subjects.HeaderErrorCode: {string(refusal.Code)},
-		subjects.HeaderErrorText: {refusal.Message},
-	}
+	header := nats.Header{subjects.HeaderReply: {e.instance.env.Instance}}
+	setError(header, refusal)
 	if r.untouched {
 		header[subjects.HeaderRefused] = []string{"full"}
-	}
-	if refusal.RetryAfterMS > 0 {
-		header[subjects.HeaderRetryAfter] = []string{strconv.FormatInt(refusal.RetryAfterMS, 10)}
 	}
 	if err := e.instance.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header}); err != nil {
 		e.instance.log.Warn("error not sent", "code", string(refusal.Code), "err", err)

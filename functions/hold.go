@@ -52,7 +52,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // gates holds one gate for each function that was called or heard of: names come from programs and from instances, never from clients. Its
-// lock is taken before no other.
+// lock is held alone; a gate's is taken before that of the inbox.
 type gates struct {
 	nc     *nats.Conn
 	log    *slog.Logger

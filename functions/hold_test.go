@@ -442,3 +442,52 @@ func TestClosingACallerRefusesWhatItHolds(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestABareRequestWakesAFunctionThroughARelay(t *testing.T) {
+	nc := connect(t)
+	caller := functionstest.Caller(t, nc)
+	relay, err := caller.Relay("edge-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { relay.Run(ctx) })
+	defer func() { // with a call that nobody will answer
+		if err := nc.PublishRequest(subjects.Relayed("nobody", "home"), nc.NewInbox(), nil); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the last call is held", func() bool { return caller.Held("nobody") == 1 })
+		began := time.Now()
+		cancel()
+		wg.Wait()
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("the relay took %s to end", took)
+		}
+	}()
+	ask := func(m subjects.Method, header nats.Header) (*nats.Msg, error) {
+		return nc.RequestMsg(&nats.Msg{Subject: subjects.Relayed("echo", m), Header: header, Data: []byte(`{"text":"x"}`)}, 10*time.Second)
+	}
+	result := make(chan error, 1)
+	go func() {
+		reply, err := ask("say", nil)
+		if err == nil && (string(reply.Data) != `{"text":"x"}` || reply.Header.Get(subjects.HeaderReply) != "edge-1") {
+			err = fmt.Errorf("answered %v", reply)
+		}
+		result <- err
+	}()
+	eventually(t, "the call is held", func() bool { return caller.Held("echo") == 1 })
+	functionstest.Run(t, nc, echo(say))
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if reply, err := ask("mine", functionstest.As("ada").Header()); err != nil || string(reply.Data) != `{"text":"ada"}` {
+		t.Errorf("with an identity: %v, %v", reply, err)
+	}
+	for m, code := range map[subjects.Method]wire.Code{"mine": wire.Unauthenticated, "wrapped": wire.RateLimited, "missing": wire.UnknownCall, "UP": wire.UnknownCall} {
+		reply, err := ask(m, nil)
+		if err != nil || reply.Header.Get(subjects.HeaderErrorCode) != string(code) || (code == wire.RateLimited) != (reply.Header.Get(subjects.HeaderRetryAfter) == "1000") {
+			t.Errorf("%s: %v, %v; want the code %s", m, reply, err, code)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 // Patterns that match whole families of subjects.
 const (
 	AllRPC          = "im.rpc.>"        // every call to a function; no stream may overlap it
+	AllCalls        = "im.call.*.*"     // calls that edges pass on to functions, waking them
 	AllScale        = "im.scale.>"      // every event of instances and callers
 	AllMessages     = "im.msg.*.>"      // every stored entry
 	AllLive         = "im.live.>"       // every live copy of an entry
@@ -27,6 +28,7 @@ const (
 	livePrefix      = "im.live."
 	signalPrefix    = "im.signal."
 	userPrefix      = "im.user."
+	relayPrefix     = "im.call."
 )
 
 // Verb is what happened to an instance of a function, or what a caller asks for, on im.scale.<function>.<verb>.
@@ -55,6 +57,17 @@ const (
 
 // RPC returns the subject on which instances of a function answer a method.
 func RPC(f Function, m Method) string { return "im.rpc." + string(f) + "." + string(m) }
+
+// RelayQueue is the queue group of those who pass calls on.
+const RelayQueue = "im-call"
+
+// Relayed returns the subject on which edges pass a call on to a method, also while its function sleeps.
+func Relayed(f Function, m Method) string { return relayPrefix + string(f) + "." + string(m) }
+
+// ParseRelayed returns the function and the method of a subject that Relayed built, or an error that wraps ErrBadID.
+func ParseRelayed(subject string) (Function, Method, error) {
+	return ParseCall(strings.TrimPrefix(subject, relayPrefix))
+}
 
 // Service returns the name of a function's micro service, which is also its queue group.
 func Service(f Function) string { return "im-" + string(f) }

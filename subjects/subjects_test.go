@@ -39,6 +39,7 @@ func TestPartitionsStay(t *testing.T) {
 func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
 	for got, want := range map[string]string{
 		RPC("send", "post"):                   "im.rpc.send.post",
+		Relayed("send", "post"):               "im.call.send.post",
 		Service("send"):                       "im-send",
 		Scale("send", Up):                     "im.scale.send.up",
 		AllOf(Demand):                         "im.scale.*.demand",
@@ -83,6 +84,7 @@ func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
 func TestPatternsMatchTheirSubjectsOnly(t *testing.T) {
 	subjects := map[string][]string{
 		AllRPC:                               {RPC("send", "post")},
+		AllCalls:                             {Relayed("send", "post")},
 		AllScale:                             {Scale("send", Up), Scale("send", Bye), Scale("send", Who), Scale("send", Demand)},
 		AllOf(Up):                            {Scale("send", Up)},
 		AllMessages:                          {Message("g.a"), Message("d.a.b"), Message("c.a")},
