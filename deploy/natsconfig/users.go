@@ -175,14 +175,14 @@ func (t *table) addEdge() error {
 	t.add(User{
 		Name:      Edge,
 		Publish:   append(append(append(publish, rpc...), inboxes(Operator, Viewer)...), subjects.AllSignals, records["leases"], records["devices"]),
-		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges),
+		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges, subjects.AllCalls+" "+subjects.RelayQueue),
 	})
 	return nil
 }
 
 // declaring returns what confab declare publishes: whoever may make streams decides what they store, so this is a powerful user.
 func declaring() []string {
-	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), records["layout"], subjects.AccountInfo)
+	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), records["layout"], subjects.AccountInfo, subjects.StreamNames)
 	for _, stream := range everyStream() {
 		publish = append(publish, subjects.CreateStream(stream), subjects.UpdateStream(stream), subjects.StreamInfo(stream))
 	}
