@@ -30,6 +30,7 @@ type Config struct {
 	OpsListen  string  `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
 	Data       string  `conf:"data" help:"the directory that holds everything"`
 	Profile    Profile `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
+	CacheMiB   int     `conf:"cache-mib" help:"memory, in MiB, for messages that were read lately; 0 = leave it to the Go runtime"`
 	Owner      string  `conf:"owner" help:"the user whom the printed link signs in"`
 	Edge       edges.Config
 	Auth       auth.Config
@@ -44,6 +45,7 @@ func DefaultConfig() Config {
 		OpsListen:  "127.0.0.1:9090",
 		Data:       defaultData(),
 		Profile:    ProfileStandalone,
+		CacheMiB:   512,
 		Owner:      "owner",
 		Edge:       front,
 	}
@@ -65,6 +67,9 @@ func defaultData() string {
 func (c *Config) Validate() error {
 	if c.Profile != ProfileStandalone && c.Profile != ProfileFast {
 		return fmt.Errorf("profile %q is neither standalone nor fast", c.Profile)
+	}
+	if c.CacheMiB < 0 {
+		return errors.New("cache-mib must not be negative")
 	}
 	if c.Data == "" {
 		return errors.New("data must name a directory")

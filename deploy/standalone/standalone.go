@@ -56,6 +56,12 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 			return err
 		}
 		defer func() { s.server.Shutdown(); s.server.WaitForShutdown() }()
+		if config.CacheMiB > 0 {
+			caching, stop := context.WithCancel(context.WithoutCancel(ctx))
+			ended := make(chan struct{})
+			go func() { defer close(ended); keepCaches(caching, uint64(config.CacheMiB)<<20) }()
+			defer func() { stop(); <-ended }()
+		}
 	}
 	if err := s.declare(ctx); err != nil {
 		return err
