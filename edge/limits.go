@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"sync"
@@ -90,38 +91,27 @@ func (l Limits) Validate() error {
 }
 
 func (l Limits) withDefaults() Limits {
-	for _, f := range []struct {
-		field  *int
-		preset int
-	}{
-		{&l.Connections, 100_000}, {&l.PerAddress, 256}, {&l.PerUser, 16}, {&l.FrameBytes, 64 << 10}, {&l.OpenCalls, 64},
-		{&l.QueueFrames, 4096}, {&l.QueueBytes, 4 << 20}, {&l.QueueTotal, 256 << 20}, {&l.Watched, 1000},
-	} {
-		if *f.field == 0 {
-			*f.field = f.preset
-		}
-	}
-	for _, f := range []struct {
-		field  *Rate
-		preset Rate
-	}{
-		{&l.Address, Rate{50, 200}}, {&l.Connection, Rate{100, 400}}, {&l.User, Rate{100, 400}}, {&l.Call, Rate{50, 200}},
-		{&l.Signal, Rate{5, 20}}, {&l.Control, Rate{20, 100}}, {&l.Refused, Rate{20, 200}},
-	} {
-		if *f.field == (Rate{}) {
-			*f.field = f.preset
-		}
-	}
-	for _, f := range []struct {
-		field  *time.Duration
-		preset time.Duration
-	}{
-		{&l.Hello, 5 * time.Second}, {&l.Message, 10 * time.Second}, {&l.Write, 10 * time.Second}, {&l.Ping, 25 * time.Second}, {&l.Pong, 10 * time.Second},
-	} {
-		if *f.field == 0 {
-			*f.field = f.preset
-		}
-	}
+	l.Connections = cmp.Or(l.Connections, 100_000)
+	l.PerAddress = cmp.Or(l.PerAddress, 256)
+	l.PerUser = cmp.Or(l.PerUser, 16)
+	l.FrameBytes = cmp.Or(l.FrameBytes, 64<<10)
+	l.OpenCalls = cmp.Or(l.OpenCalls, 64)
+	l.QueueFrames = cmp.Or(l.QueueFrames, 4096)
+	l.QueueBytes = cmp.Or(l.QueueBytes, 4<<20)
+	l.QueueTotal = cmp.Or(l.QueueTotal, 256<<20)
+	l.Watched = cmp.Or(l.Watched, 1000)
+	l.Address = cmp.Or(l.Address, Rate{50, 200})
+	l.Connection = cmp.Or(l.Connection, Rate{100, 400})
+	l.User = cmp.Or(l.User, Rate{100, 400})
+	l.Call = cmp.Or(l.Call, Rate{50, 200})
+	l.Signal = cmp.Or(l.Signal, Rate{5, 20})
+	l.Control = cmp.Or(l.Control, Rate{20, 100})
+	l.Refused = cmp.Or(l.Refused, Rate{20, 200})
+	l.Hello = cmp.Or(l.Hello, 5*time.Second)
+	l.Message = cmp.Or(l.Message, 10*time.Second)
+	l.Write = cmp.Or(l.Write, 10*time.Second)
+	l.Ping = cmp.Or(l.Ping, 25*time.Second)
+	l.Pong = cmp.Or(l.Pong, 10*time.Second)
 	return l
 }
 
