@@ -20,6 +20,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// Name is the name of the function.
+const Name subjects.Function = "conversations"
+
 // The methods of the function.
 const (
 	MethodCreate  subjects.Method = "create"
@@ -59,7 +62,7 @@ func (Config) Validate() error { return nil }
 // Function returns the function.
 func Function(Config) functions.Function {
 	return functions.Function{
-		Name:        "conversations",
+		Name:        Name,
 		Description: "Groups, channels, members",
 		Methods: []functions.Method{
 			{Name: MethodCreate, Description: "Makes a group or a channel", Public: true, Timeout: createTimeout,

@@ -11,6 +11,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// Name is the name of the function.
+const Name subjects.Function = "presence"
+
 // Config is the function's configuration; there is nothing to configure yet.
 type Config struct{}
 
@@ -20,7 +23,7 @@ func (Config) Validate() error { return nil }
 // Function returns the function presence.
 func Function(Config) functions.Function {
 	return functions.Function{
-		Name:        "presence",
+		Name:        Name,
 		Description: "Knows who is there",
 		Methods: []functions.Method{
 			{Name: "set", Description: "Stores what others see of the caller", Public: true, Idempotent: true, Request: wire.PresenceSetting{}, Response: wire.Empty{}},

@@ -11,6 +11,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// Name is the name of the function.
+const Name subjects.Function = "receipts"
+
 // Config is the function's configuration; there is nothing to configure yet.
 type Config struct{}
 
@@ -20,7 +23,7 @@ func (Config) Validate() error { return nil }
 // Function returns the function receipts.
 func Function(Config) functions.Function {
 	return functions.Function{
-		Name:        "receipts",
+		Name:        Name,
 		Description: "Marks what was read",
 		Methods: []functions.Method{
 			{Name: "mark", Description: "Moves the caller's marks forward", Public: true, Idempotent: true, Request: wire.MarkQuery{}, Response: wire.Marked{}},
