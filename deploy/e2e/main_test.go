@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	// What the built programs consist of. Without these imports the test cache would not see that they have changed, and an old success would stand.
+	_ "github.com/confab-im/confab/deploy/cli"
+	_ "github.com/confab-im/confab/deploy/edges"
 )
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
