@@ -52,18 +52,11 @@ func Main(ctx context.Context) error {
 		return err
 	}
 	asked := ctx // ends when the end is wanted; what fails cancels only what follows
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := process.WhileConnected(ctx, closed)
 	defer cancel(nil)
 	if err := serveOps(ctx, cancel, config.OpsListen, front, registry); err != nil {
 		return err
 	}
-	go func() {
-		select {
-		case <-closed:
-			cancel(errors.New("the connection to NATS was closed for good"))
-		case <-ctx.Done():
-		}
-	}()
 	go announce(ctx, front, log, public.URL())
 	if err := front.Run(ctx); err != nil {
 		return err

@@ -2,7 +2,6 @@ package process
 
 import (
 	"bytes"
-	"encoding"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -46,11 +45,8 @@ func (f field) isBool() bool { return f.value.Kind() == reflect.Bool }
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// set parses text into the field, in the way of its type where that has one. Lists are separated by commas; whatever is neither a scalar nor a list of strings is written as YAML.
+// set parses text into the field. Lists are separated by commas; whatever is neither a scalar nor a list of strings is written as YAML.
 func (f field) set(text string) error {
-	if reads, ok := f.value.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		return reads.UnmarshalText([]byte(text))
-	}
 	switch v := f.value; {
 	case v.Type() == durationType:
 		d, err := time.ParseDuration(text)

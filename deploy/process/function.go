@@ -50,15 +50,8 @@ func Function[C any](name string, build func(C) functions.Function) func(ctx con
 		}
 		defer caller.Close()
 		env := functions.Env{NATS: nc, Log: log, Caller: caller}
-		ctx, cancel := context.WithCancelCause(ctx)
+		ctx, cancel := WhileConnected(ctx, closed)
 		defer cancel(nil)
-		go func() {
-			select {
-			case <-closed:
-				cancel(errClosed)
-			case <-ctx.Done():
-			}
-		}()
 		options := functions.Options{
 			Version: Version(), Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout,
 			Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
@@ -66,15 +59,12 @@ func Function[C any](name string, build func(C) functions.Function) func(ctx con
 		if err := functions.Run(ctx, build(config.Own), env, options); err != nil {
 			return err
 		}
-		if cause := context.Cause(ctx); errors.Is(cause, errClosed) {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
 			return cause
 		}
 		return nil
 	}
 }
-
-// errClosed ends a program whose connection is closed for good: whoever runs it must start it again.
-var errClosed = errors.New("the connection to NATS was closed for good")
 
 // LoadProgram loads the configuration of a program without commands: what stands behind its flags is an error.
 func LoadProgram(name string, config any) error {

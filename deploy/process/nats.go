@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,6 +60,23 @@ func (c NATSConfig) Connect(name string, log *slog.Logger, extra ...nats.Option)
 		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", redacted(c.URL), err)
 	}
 	return nc, closed, nil
+}
+
+// ErrClosed ends a program whose connection is closed for good: whoever runs it must start it again.
+var ErrClosed = errors.New("the connection to NATS was closed for good")
+
+// WhileConnected returns a context that ends with ctx, or with the cause ErrClosed when the channel that Connect returned is closed. The
+// program calls cancel in the end, with what failed or nil.
+func WhileConnected(ctx context.Context, closed <-chan struct{}) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-closed:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // Options returns the options of every connection of confab to NATS. A ping interval of 5 s finds a paused server before callers have
