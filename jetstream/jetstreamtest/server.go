@@ -7,6 +7,8 @@ package jetstreamtest
 import (
 	"context"
 	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,9 @@ type Server struct {
 	options  *server.Options
 	server   *server.Server
 	declared bool
+
+	mu          sync.Mutex
+	connections []*nats.Conn // of Connect, the closed ones too
 }
 
 // Option changes how Start runs the server.
@@ -58,12 +63,18 @@ func Start(t testing.TB, options ...Option) *Server {
 	return s
 }
 
-// Restart stops the server and starts it again on the same port with the same data. Connections of Connect find it by themselves. If the
-// store was declared before, it is again, as the product does: what lives in memory is gone with a server that ran alone.
+// Restart stops the server and starts it again on the same port with the same data. It returns when the connections of Connect have found
+// it. If the store was declared before, it is again, as the product does: what lives in memory is gone with a server that ran alone.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.Stop(t)
 	s.start(t)
+	s.mu.Lock()
+	before := slices.Clone(s.connections)
+	s.mu.Unlock()
+	for _, nc := range before {
+		s.awaitReconnect(t, nc)
+	}
 	if s.declared {
 		nc := s.Connect(t)
 		defer nc.Close()
@@ -74,13 +85,15 @@ func (s *Server) Restart(t testing.TB) {
 // Stop stops the server until Restart, for tests of what happens without a store.
 func (s *Server) Stop(testing.TB) { s.stop() }
 
-// Connect returns a connection that reconnects for ever and is closed when the test ends.
+// Connect returns a connection that reconnects for ever and is closed when the test ends. As in the programs, nothing is buffered while
+// disconnected: a request of before a restart that left after it would change what the test looks at.
 func (s *Server) Connect(t testing.TB, options ...nats.Option) *nats.Conn {
 	t.Helper()
 	options = append([]nats.Option{
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(10 * time.Millisecond),
 		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
+		nats.ReconnectBufSize(-1),
 		nats.Timeout(startTimeout),
 	}, options...)
 	nc, err := nats.Connect(s.URL, options...)
@@ -88,7 +101,25 @@ func (s *Server) Connect(t testing.TB, options ...nats.Option) *nats.Conn {
 		t.Fatalf("connect to the test server: %v", err)
 	}
 	t.Cleanup(nc.Close)
+	s.mu.Lock()
+	s.connections = append(s.connections, nc)
+	s.mu.Unlock()
 	return nc
+}
+
+// awaitReconnect returns when a connection speaks to the server that runs now, or is closed for good.
+func (s *Server) awaitReconnect(t testing.TB, nc *nats.Conn) {
+	t.Helper()
+	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer nc.RemoveStatusListener(changed)
+	timeout := time.After(startTimeout)
+	for !nc.IsClosed() && nc.ConnectedServerId() != s.server.ID() {
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("a connection did not find the test server again within %v: %v", startTimeout, nc.LastError())
+		}
+	}
 }
 
 // Store returns a store on a connection of its own, after all assets were declared in their standalone form.
