@@ -50,3 +50,9 @@ const LayoutKey = "layout"
 
 // ConfigKey returns the key, in IM_CONFIG, of a setting that processes watch; name is of the form of a Function, or ">" in a pattern.
 func ConfigKey(name string) string { return "setting." + name }
+
+// RegistryKey returns the key, in IM_CONFIG, of what is registered of a function; f may be "*" in a pattern.
+func RegistryKey(f Function) string { return ConfigKey("functions." + string(f)) }
+
+// Registered returns the subject on which a change of what is registered of a function is republished.
+func Registered(f Function) string { return "im.config.functions." + string(f) }

@@ -7,24 +7,25 @@ import (
 
 // Patterns that match whole families of subjects.
 const (
-	AllRPC          = "im.rpc.>"        // every call to a function; no stream may overlap it
-	AllCalls        = "im.call.*.*"     // calls that edges pass on to functions, waking them
-	AllScale        = "im.scale.>"      // every event of instances and callers
-	AllMessages     = "im.msg.*.>"      // every stored entry
-	AllLive         = "im.live.>"       // every live copy of an entry
-	AllLiveDirect   = "im.live.d.>"     // live copies in direct conversations
-	AllSignals      = "im.signal.>"     // every signal
-	AllSignalDirect = "im.signal.d.>"   // signals in direct conversations
-	AllUserEvents   = "im.user.*"       // events of every user
-	AllEdges        = "im.edge.*.*"     // every request to an edge
-	AllJobs         = "im.job.>"        // work for later
-	AllScheduled    = "im.sched.>"      // work at a set time
-	AllDead         = "im.dead.>"       // what no function could handle
-	AllPresence     = "im.presence.>"   // republished keys of the presence bucket
-	AllLeases       = "im.presence.e.*" // republished leases of edges
-	AllMembers      = "im.member.>"     // republished keys of the members bucket
-	AllConfig       = "im.config.>"     // republished keys of the configuration bucket
-	presencePrefix  = "im.presence."    // then a key of the presence bucket
+	AllRPC          = "im.rpc.>"              // every call to a function; no stream may overlap it
+	AllCalls        = "im.call.*.*"           // calls that edges pass on to functions, waking them
+	AllScale        = "im.scale.>"            // every event of instances and callers
+	AllMessages     = "im.msg.*.>"            // every stored entry
+	AllLive         = "im.live.>"             // every live copy of an entry
+	AllLiveDirect   = "im.live.d.>"           // live copies in direct conversations
+	AllSignals      = "im.signal.>"           // every signal
+	AllSignalDirect = "im.signal.d.>"         // signals in direct conversations
+	AllUserEvents   = "im.user.*"             // events of every user
+	AllEdges        = "im.edge.*.*"           // every request to an edge
+	AllJobs         = "im.job.>"              // work for later
+	AllScheduled    = "im.sched.>"            // work at a set time
+	AllDead         = "im.dead.>"             // what no function could handle
+	AllPresence     = "im.presence.>"         // republished keys of the presence bucket
+	AllLeases       = "im.presence.e.*"       // republished leases of edges
+	AllMembers      = "im.member.>"           // republished keys of the members bucket
+	AllConfig       = "im.config.>"           // republished keys of the configuration bucket
+	AllRegistered   = "im.config.functions.*" // republished records of the registry of functions
+	presencePrefix  = "im.presence."          // then a key of the presence bucket
 	livePrefix      = "im.live."
 	signalPrefix    = "im.signal."
 	userPrefix      = "im.user."
@@ -40,6 +41,7 @@ const (
 	Bye    Verb = "bye"    // an instance takes no more calls
 	Who    Verb = "who"    // instances, say up again
 	Demand Verb = "demand" // a caller holds calls that nobody answers
+	Broken Verb = "broken" // instances are asked for and do not start
 )
 
 // Everyone stands in the place of a function where a caller asks the instances of all functions to say up again.
