@@ -85,6 +85,7 @@ type Options struct {
 	Concurrency  int                   // calls worked on at once; 0 = 64
 	Waiting      int                   // calls that wait for a worker, beyond which they are refused; 0 = 1,024, a quarter of it a lane
 	DrainTimeout time.Duration         // how long a drain waits for calls at work before it cancels them; 0 = 20 s
+	Unit         string                // what whoever started the instance calls it, such as a pod's name; it stands in every up
 	Ready        func(instance string) // called once, when calls can arrive
 }
 

@@ -104,7 +104,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	in.service = service
 	in.env.Instance = service.Info().ID
 	in.announcer = newAnnouncer(in.nc, in.log, wire.InstanceUp{
-		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(),
+		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(), Unit: opts.Unit,
 	})
 	if in.env.Caller == nil {
 		in.ownCaller = true

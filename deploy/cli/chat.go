@@ -55,7 +55,7 @@ func chat(ctx context.Context, c call) error {
 		"list": func(ctx context.Context, session *client.Client, _ []string) error { return list(ctx, session, c.out) },
 		"send": func(ctx context.Context, s *client.Client, args []string) error { return sendText(ctx, s, c.out, args) },
 		"history": func(ctx context.Context, s *client.Client, args []string) error {
-			return history(ctx, s, c.out, config.Limit, args)
+			return newest(ctx, s, c.out, config.Limit, args)
 		},
 		"follow": func(ctx context.Context, s *client.Client, args []string) error {
 			return follow(ctx, s, c, config.Limit, args)
@@ -172,7 +172,7 @@ func post(ctx context.Context, session *client.Client, conversation subjects.Con
 	return session.Post(ctx, wire.Post{Conversation: conversation, Body: body})
 }
 
-func history(ctx context.Context, session *client.Client, out io.Writer, limit int, args []string) error {
+func newest(ctx context.Context, session *client.Client, out io.Writer, limit int, args []string) error {
 	conversation, err := parsePlace(session, args[0])
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"up", "start everything on this machine (what confab does without a command)", up},
+		{"function", "run one instance of a function of confab: confab function NAME", function},
 		{"chat", "chat in the terminal: send, follow, history", chat},
 		{"token", "make a token without a password, for development and scripts", token},
 		{"invite", "make a link that lets people register", invite},

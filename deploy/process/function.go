@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -16,6 +17,8 @@ type functionConfig[C any] struct {
 	NATS         NATSConfig
 	Concurrency  int           `conf:"concurrency" help:"calls that this instance works on at once"`
 	DrainTimeout time.Duration `conf:"drain-timeout" help:"how long the end waits for calls at work"`
+	Unit         string        `conf:"unit" help:"what whoever starts this program calls it, such as a pod's name; instances say it"`
+	WithParent   bool          `conf:"with-parent" help:"end, as on SIGTERM, when standard input ends"`
 	Own          C
 }
 
@@ -30,45 +33,53 @@ func (c *functionConfig[C]) Validate() error {
 // Function returns the program of one function, for Main: it reads its configuration, connects to NATS and runs one instance until its context
 // ends, then drains. The store must have been declared, or be declared soon; the program waits for it.
 func Function[C any](name string, build func(C) functions.Function) func(ctx context.Context) error {
-	return func(ctx context.Context) error {
-		config := functionConfig[C]{NATS: NATSConfig{URL: "nats://127.0.0.1:4222"}, Concurrency: 64, DrainTimeout: 20 * time.Second}
-		if err := LoadProgram("im-"+name, &config); err != nil {
-			return err
-		}
-		log, err := config.Log.Logger(os.Stderr)
-		if err != nil {
-			return &UsageError{Err: err}
-		}
-		nc, closed, err := config.NATS.Connect("im-"+name, log)
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		caller, err := functions.NewCaller(nc, log)
-		if err != nil {
-			return err
-		}
-		defer caller.Close()
-		env := functions.Env{NATS: nc, Log: log, Caller: caller}
-		ctx, cancel := WhileConnected(ctx, closed)
-		defer cancel(nil)
-		options := functions.Options{
-			Version: Version(), Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout,
-			Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
-		}
-		if err := functions.Run(ctx, build(config.Own), env, options); err != nil {
-			return err
-		}
-		if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
-			return cause
-		}
-		return nil
+	return func(ctx context.Context) error { return RunFunction(ctx, name, build, System()) }
+}
+
+// RunFunction is what the program of one function does, with its configuration from src: programs of more than one purpose run functions through it.
+func RunFunction[C any](ctx context.Context, name string, build func(C) functions.Function, src Source) error {
+	config := functionConfig[C]{NATS: NATSConfig{URL: "nats://127.0.0.1:4222"}, Concurrency: 64, DrainTimeout: 20 * time.Second}
+	if err := loadProgram("im-"+name, &config, src); err != nil {
+		return err
 	}
+	log, err := config.Log.Logger(os.Stderr)
+	if err != nil {
+		return &UsageError{Err: err}
+	}
+	nc, closed, err := config.NATS.Connect("im-"+name, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	caller, err := functions.NewCaller(nc, log)
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	env := functions.Env{NATS: nc, Log: log, Caller: caller}
+	ctx, cancel := WhileConnected(ctx, closed)
+	defer cancel(nil)
+	if config.WithParent {
+		go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel(nil) }()
+	}
+	options := functions.Options{
+		Version: Version(), Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout, Unit: config.Unit,
+		Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
+	}
+	if err := functions.Run(ctx, build(config.Own), env, options); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
+		return cause
+	}
+	return nil
 }
 
 // LoadProgram loads the configuration of a program without commands: what stands behind its flags is an error.
-func LoadProgram(name string, config any) error {
-	rest, err := Load(name, config, System())
+func LoadProgram(name string, config any) error { return loadProgram(name, config, System()) }
+
+func loadProgram(name string, config any, src Source) error {
+	rest, err := Load(name, config, src)
 	switch {
 	case errors.Is(err, ErrHelp):
 		return err

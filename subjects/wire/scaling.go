@@ -11,6 +11,7 @@ type InstanceUp struct {
 	Methods     []InstanceMethod  `json:"methods"`
 	Peak        int               `json:"peak,omitempty"`    // calls at work or waiting at once, at most, since the up before; those of passive methods do not count
 	IdleMS      int64             `json:"idle_ms,omitempty"` // milliseconds since the newest call that was not passive, or since the start
+	Unit        string            `json:"unit,omitempty"`    // what whoever started it calls it: a supervisor's child, a pod
 }
 
 // InstanceMethod is what callers must know of a method.
