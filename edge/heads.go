@@ -50,22 +50,18 @@ func (e *Edge) watchHeads(ctx context.Context) {
 }
 
 // compare checks the conversations of the partitions whose tails are not the given ones, and returns the tails that are now compared;
-// nil after a failure, so that the next comparison is of everything.
+// nil after a failure, so that the next comparison is of everything. It wakes history only where something was stored.
 func (e *Edge) compare(ctx context.Context, tails []uint64) []uint64 {
-	if e.caller.Instances(funcHistory) == 0 {
-		return nil // nothing can be asked, and asking would wake it
-	}
-	within, cancel := context.WithTimeout(ctx, checkWithin)
-	answer, err := e.check(within, wire.HeadCheck{})
-	cancel()
+	now, err := e.currentTails(ctx)
 	if err != nil {
+		e.log.Debug("tails not read", "err", err)
 		return nil
 	}
 	var moved []*conversation
 	for _, c := range e.conversations.all() {
 		p := c.id.Partition()
 		c.mu.Lock()
-		look := !c.placed || c.last < c.target || p >= len(tails) || p >= len(answer.Tails) || tails[p] != answer.Tails[p]
+		look := !c.placed || c.last < c.target || p >= len(tails) || p >= len(now) || tails[p] != now[p]
 		c.mu.Unlock()
 		if look {
 			moved = append(moved, c)
@@ -74,7 +70,20 @@ func (e *Edge) compare(ctx context.Context, tails []uint64) []uint64 {
 	if !e.checkHeads(ctx, moved) {
 		return nil
 	}
-	return answer.Tails
+	return now
+}
+
+// currentTails asks the store for the tails of all partitions, and history where the store does not tell this program and history is up. What is
+// stored afterwards shows in the next tails.
+func (e *Edge) currentTails(ctx context.Context) ([]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	tails, err := e.tails(ctx)
+	if err == nil || e.caller.Instances(funcHistory) == 0 {
+		return tails, err
+	}
+	answer, err := e.check(ctx, wire.HeadCheck{})
+	return answer.Tails, err
 }
 
 // checkHeads compares conversations with the store and has what is missing fetched. It reports whether all could be compared.

@@ -36,6 +36,8 @@ type world struct {
 	verified    int // calls of auth.verify
 	seen        []functions.Call
 	gates       map[string]chan struct{} // echo.wait answers when the gate named in its data is closed
+
+	instances map[subjects.Function]*functionstest.Instance
 }
 
 func newWorld(t testing.TB) *world {
@@ -43,13 +45,20 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, server: jetstreamtest.Start(t), tokens: map[string]wire.Identity{}, logs: map[subjects.Conversation][]json.RawMessage{},
 		members: map[subjects.Conversation]map[subjects.User]wire.Seq{}, presence: map[string][]byte{}, gates: map[string]chan struct{}{},
+		instances: map[subjects.Function]*functionstest.Instance{},
 	}
 	w.nc = w.server.Connect(t)
 	w.bucket()
 	for _, f := range []functions.Function{w.auth(), w.send(), w.history(), w.conversations(), w.presenceFunction(), w.echo()} {
-		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Log: quiet}, f)
+		w.start(f)
 	}
 	return w
+}
+
+// start runs one instance of a function until the test ends, or its Stop.
+func (w *world) start(f functions.Function) {
+	w.t.Helper()
+	w.instances[f.Name] = functionstest.RunEnv(w.t, functions.Env{NATS: w.nc, Log: quiet}, f)
 }
 
 // bucket plays the presence bucket: it keeps the newest of each key and publishes it again.

@@ -172,6 +172,9 @@ func (t *table) addEdge() error {
 		return err
 	}
 	publish, subscribe := caller()
+	for _, stream := range append(messageStreams(), stored["sessions"]...) {
+		publish = append(publish, subjects.StreamInfo(stream)) // where their tails are, and the names of their subjects; not what is in them
+	}
 	t.add(User{
 		Name:      Edge,
 		Publish:   append(append(append(publish, rpc...), inboxes(Operator, Viewer)...), subjects.AllSignals, records["leases"], records["devices"]),
