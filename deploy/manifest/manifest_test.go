@@ -2,13 +2,9 @@ package manifest
 
 import (
 	"bytes"
-	"cmp"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/functions/auth"
 	"github.com/confab-im/confab/functions/conversations"
@@ -38,22 +34,8 @@ func TestManifestsSayWhatTheCodeSays(t *testing.T) {
 			continue
 		}
 		delete(code, m.Function)
-		methods := map[subjects.Method]Method{}
-		for _, method := range c.function.Methods {
-			methods[method.Name] = Method{
-				Public: method.Public, Anonymous: method.Anonymous, Idempotent: method.Idempotent, Passive: method.Passive,
-				Timeout: cmp.Or(method.Timeout, functions.DefaultTimeout),
-			}
-		}
-		if c.function.Name != m.Function || !maps.Equal(methods, m.Methods) {
-			t.Errorf("%s: the code has the methods\n%v\nand the manifest\n%v", m.Function, methods, m.Methods)
-		}
-		environment, err := process.Environment(c.config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(slices.Sorted(slices.Values(environment)), slices.Sorted(slices.Values(m.Environment))) {
-			t.Errorf("%s: the code reads\n%q\nand the manifest names\n%q", m.Function, environment, m.Environment)
+		if err := m.Compare(c.function, c.config); err != nil {
+			t.Errorf("%s: %v", m.Function, err)
 		}
 	}
 	for name := range code {
