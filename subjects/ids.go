@@ -27,6 +27,17 @@ type Function string
 // Method is the name of a method of a function, such as "post", in the form of a Function.
 type Method string
 
+// JobID names work for a set time among that of its function, in the form of a User.
+type JobID string
+
+// ParseJobID returns s as a JobID, or an error that wraps ErrBadID.
+func ParseJobID(s string) (JobID, error) {
+	if !isID(s) {
+		return "", badID("job", s)
+	}
+	return JobID(s), nil
+}
+
 // ParseUser returns s as a User, or an error that wraps ErrBadID.
 func ParseUser(s string) (User, error) {
 	if !isID(s) {

@@ -20,6 +20,7 @@ func TestHostileStringsAreNoIDs(t *testing.T) {
 	parsers := map[string]func(string) error{
 		"user":         func(s string) error { _, err := ParseUser(s); return err },
 		"device":       func(s string) error { _, err := ParseDevice(s); return err },
+		"job":          func(s string) error { _, err := ParseJobID(s); return err },
 		"edge":         func(s string) error { _, err := ParseEdge(s); return err },
 		"conversation": func(s string) error { _, err := ParseConversation(s); return err },
 		"group":        func(s string) error { _, err := ParseConversation("g." + s); return err },

@@ -1,5 +1,11 @@
 package subjects
 
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
 // JetStream answers these requests; package jetstream sends them where the client library would take more round trips, and the
 // permissions of programs name them.
 
@@ -38,3 +44,62 @@ func ConsumerReads(stream string) []string {
 
 // StreamInfo returns the subject of a request for the state of a stream.
 func StreamInfo(stream string) string { return "$JS.API.STREAM.INFO." + stream }
+
+// ConsumerInfo returns the subject of a request for the state of the consumer of a stream that is named after a function.
+func ConsumerInfo(stream string, f Function) string {
+	return "$JS.API.CONSUMER.INFO." + stream + "." + string(f)
+}
+
+// PullNext returns the subject of a request for the next messages of the consumer of a stream that is named after a function.
+func PullNext(stream string, f Function) string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + string(f)
+}
+
+// Acks returns the patterns of the subjects on which what became of a message of a function's consumer is told: the form of today's servers, and the one with
+// the domain and the account in it.
+func Acks(stream string, f Function) []string {
+	tail := stream + "." + string(f) + ".>"
+	return []string{"$JS.ACK." + tail, "$JS.ACK.*.*." + tail}
+}
+
+// ChangeConsumer returns the subjects of the requests that make, change and remove the consumer of a stream that is named after a function; "*" stands for
+// every function.
+func ChangeConsumer(stream string, f Function) []string {
+	const consumer = "$JS.API.CONSUMER."
+	tail := stream + "." + string(f)
+	return []string{consumer + "CREATE." + tail, consumer + "CREATE." + tail + ".>", consumer + "DELETE." + tail}
+}
+
+// ackPrefix begins the subjects that tell what became of a message.
+const ackPrefix = "$JS.ACK."
+
+// Delivery is what the reply subject of a message from a consumer says about it.
+type Delivery struct {
+	Stream   string
+	Sequence uint64    // in the stream
+	Tries    int       // how often the message was delivered, this time included
+	Stored   time.Time // when the stream stored it
+}
+
+// ParseDelivery reads the reply subject of a message from a consumer, $JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivery>.<time>.<pending>, or the same
+// with <domain>.<account> before the stream; ok is false for any other subject.
+func ParseDelivery(reply string) (d Delivery, ok bool) {
+	rest, ok := strings.CutPrefix(reply, ackPrefix)
+	if !ok {
+		return Delivery{}, false
+	}
+	tokens := strings.Split(rest, ".")
+	if len(tokens) >= 9 {
+		tokens = tokens[2:]
+	}
+	if len(tokens) < 7 {
+		return Delivery{}, false
+	}
+	tries, err1 := strconv.Atoi(tokens[2])
+	sequence, err2 := strconv.ParseUint(tokens[3], 10, 64)
+	at, err3 := strconv.ParseInt(tokens[5], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || tries < 1 || sequence == 0 {
+		return Delivery{}, false
+	}
+	return Delivery{Stream: tokens[0], Sequence: sequence, Tries: tries, Stored: time.Unix(0, at)}, true
+}

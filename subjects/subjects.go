@@ -30,6 +30,8 @@ const (
 	signalPrefix    = "im.signal."
 	userPrefix      = "im.user."
 	relayPrefix     = "im.call."
+	jobPrefix       = "im.job."
+	schedulePrefix  = "im.sched."
 )
 
 // Verb is what happened to an instance of a function, or what a caller asks for, on im.scale.<function>.<verb>.
@@ -81,7 +83,32 @@ func Scale(f Function, v Verb) string { return "im.scale." + string(f) + "." + s
 func AllOf(v Verb) string { return "im.scale.*." + string(v) }
 
 // Job returns the subject of work for later.
-func Job(f Function, m Method) string { return "im.job." + string(f) + "." + string(m) }
+func Job(f Function, m Method) string { return jobPrefix + string(f) + "." + string(m) }
+
+// AllJobsOf returns the pattern of all work for later of a function.
+func AllJobsOf(f Function) string { return jobPrefix + string(f) + ".>" }
+
+// ParseJob returns the function and the method of a subject that Job built, or an error that wraps ErrBadID.
+func ParseJob(subject string) (Function, Method, error) {
+	rest, ok := strings.CutPrefix(subject, jobPrefix)
+	if !ok {
+		return "", "", fmt.Errorf("%w: a subject of %d bytes does not begin with %s", ErrBadID, len(subject), jobPrefix)
+	}
+	return ParseCall(rest)
+}
+
+// Schedule returns the subject under which work for a set time waits; id may be "*" or ">" in a pattern.
+func Schedule(f Function, id JobID) string { return schedulePrefix + string(f) + "." + string(id) }
+
+// ParseSchedule returns the function and the id of a subject that Schedule built, or an error that wraps ErrBadID.
+func ParseSchedule(subject string) (Function, JobID, error) {
+	rest, ok := strings.CutPrefix(subject, schedulePrefix)
+	f, id, dotted := strings.Cut(rest, ".")
+	if !ok || !dotted || !isName(f) || !isID(id) {
+		return "", "", badID("schedule", subject)
+	}
+	return Function(f), JobID(id), nil
+}
 
 // Dead returns the subject of what a function could not handle.
 func Dead(f Function) string { return "im.dead." + string(f) }

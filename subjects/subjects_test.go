@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestPartitionsStay holds conversations where earlier releases put them: a difference would hide their history.
@@ -47,6 +48,12 @@ func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
 		Registered("send"):                    "im.config.functions.send",
 		Job("send", "post"):                   "im.job.send.post",
 		Dead("send"):                          "im.dead.send",
+		AllJobsOf("send"):                     "im.job.send.>",
+		Schedule("send", "nightly"):           "im.sched.send.nightly",
+		ConsumerInfo(StreamJobs, "send"):      "$JS.API.CONSUMER.INFO.IM_JOBS.send",
+		PullNext(StreamJobs, "send"):          "$JS.API.CONSUMER.MSG.NEXT.IM_JOBS.send",
+		Acks(StreamJobs, "send")[1]:           "$JS.ACK.*.*.IM_JOBS.send.>",
+		ChangeConsumer(StreamJobs, "*")[1]:    "$JS.API.CONSUMER.CREATE.IM_JOBS.*.>",
 		Message("g.general"):                  "im.msg.p00.g.general",
 		Live("d.ada.bob"):                     "im.live.d.ada.bob",
 		Signal("c.news"):                      "im.signal.c.news",
@@ -148,4 +155,43 @@ func matches(pattern, subject string) bool {
 		}
 	}
 	return len(p) == len(s)
+}
+
+func TestDeliveriesAreRead(t *testing.T) {
+	want := Delivery{Stream: "IM_MESSAGES_00", Sequence: 57, Tries: 2, Stored: time.Unix(0, 1795187045123456789)}
+	for _, reply := range []string{
+		"$JS.ACK.IM_MESSAGES_00.counter.2.57.60.1795187045123456789.3",
+		"$JS.ACK.hub.Ab3xZ.IM_MESSAGES_00.counter.2.57.60.1795187045123456789.3",
+		"$JS.ACK._.Ab3xZ.IM_MESSAGES_00.counter.2.57.60.1795187045123456789.3.token",
+	} {
+		if got, ok := ParseDelivery(reply); !ok || got.Stream != want.Stream || got.Sequence != want.Sequence || got.Tries != want.Tries || !got.Stored.Equal(want.Stored) {
+			t.Errorf("%s is read as %+v, %v", reply, got, ok)
+		}
+	}
+	for _, reply := range []string{
+		"", "_INBOX.x", "$JS.ACK.", "$JS.ACK.S.c.0.57.60.1.3", "$JS.ACK.S.c.1.0.60.1.3", "$JS.ACK.S.c.-1.57.60.1.3", "$JS.ACK.S.c.x.57.60.1.3", "$JS.ACK.S.c.1.57.60",
+	} {
+		if got, ok := ParseDelivery(reply); ok {
+			t.Errorf("%s is read as %+v", reply, got)
+		}
+	}
+}
+
+func TestJobsAndSchedulesAreRead(t *testing.T) {
+	if f, m, err := ParseJob(Job("send", "post")); err != nil || f != "send" || m != "post" {
+		t.Errorf("a job is read as %s.%s, %v", f, m, err)
+	}
+	if f, id, err := ParseSchedule(Schedule("send", "nightly")); err != nil || f != "send" || id != "nightly" {
+		t.Errorf("a schedule is read as %s, %s, %v", f, id, err)
+	}
+	for _, subject := range []string{"im.job.send", "im.job.send.a.b", "im.rpc.send.post", "im.job.*.post"} {
+		if f, m, err := ParseJob(subject); err == nil {
+			t.Errorf("%s is read as %s.%s", subject, f, m)
+		}
+	}
+	for _, subject := range []string{"im.sched.send", "im.sched.send.>", "im.sched.*.x", "im.sched.send.a.b", "im.job.send.post"} {
+		if f, id, err := ParseSchedule(subject); err == nil {
+			t.Errorf("%s is read as %s, %s", subject, f, id)
+		}
+	}
 }

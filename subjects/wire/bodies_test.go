@@ -135,6 +135,8 @@ var answers = map[string]any{
 	"EdgeStats":                &EdgeStats{Edge: "edge-1", Connections: 812, Users: 640, Conversations: 95},
 	"InstanceBye":              &InstanceBye{Function: "send", Instance: "send-4k2x"},
 	"InstanceUp-busy":          &InstanceUp{Function: "send", Instance: "send-4k2x", Concurrency: 64, Methods: []InstanceMethod{{Name: "append", TimeoutMS: 5000}}, Peak: 17, IdleMS: 230, Unit: "send-3"},
+	"DeadLetter":               &DeadLetter{Function: "poll", Stream: "IM_MESSAGES_00", Sequence: 5702, Entry: &Entry{Conversation: "g.general", Seq: 57, Count: 41, Kind: KindMessage, From: "ada", At: at, ClientID: clientID}, Attempts: 10, Code: Internal, Message: "count the votes: no such poll", At: later},
+	"DeadLetter-job":           &DeadLetter{Function: "poll", Stream: "IM_JOBS", Sequence: 12, Job: &DeadJob{Method: "close", ID: "poll-7", User: "ada", Device: "web-1", Session: session, Data: json.RawMessage(`{"poll":"p-7"}`)}, Attempts: 1, Code: NotFound, Message: "There is no such poll.", At: later},
 	"Broken":                   &Broken{Function: "poll", Reason: "exit status 1 after 40ms, 5 times in a row", RetryAfterMS: 3200},
 	"Registered":               &Registered{Function: "poll", Description: "Counts votes", Kind: "call", Concurrency: 16, Methods: []InstanceMethod{{Name: "vote", Public: true, TimeoutMS: 5000}}, Scale: InstanceScale{Max: 4, Wake: 1}, HoldMS: 5000, Events: []EntryKind{KindMessage}, Jobs: true},
 	"Demand":                   &Demand{Function: "send", Caller: "k3v9q2x7mf", Held: 217, Peak: 400, OldestMS: 1250},
