@@ -22,8 +22,8 @@ const beatEvery = time.Second
 type announcer struct {
 	nc       *nats.Conn
 	log      *slog.Logger
-	function subjects.Function
-	up, bye  []byte
+	up       wire.InstanceUp // without what changes from beat to beat
+	activity *activity
 	subs     []*nats.Subscription
 	done     chan struct{}
 	wg       sync.WaitGroup
@@ -32,16 +32,13 @@ type announcer struct {
 	ended bool
 }
 
-func newAnnouncer(nc *nats.Conn, log *slog.Logger, up wire.InstanceUp) *announcer {
-	a := &announcer{nc: nc, log: log, function: up.Function, done: make(chan struct{})}
-	a.up, _ = json.Marshal(up) // structs of strings and numbers always encode
-	a.bye, _ = json.Marshal(wire.InstanceBye{Function: up.Function, Instance: up.Instance})
-	return a
+func newAnnouncer(nc *nats.Conn, log *slog.Logger, up wire.InstanceUp, activity *activity) *announcer {
+	return &announcer{nc: nc, log: log, up: up, activity: activity, done: make(chan struct{})}
 }
 
 // start says up for the first time as soon as the server knows all subscriptions made before, so that a call that follows finds them.
 func (a *announcer) start(ctx context.Context) error {
-	for _, f := range []subjects.Function{a.function, subjects.Everyone} {
+	for _, f := range []subjects.Function{a.up.Function, subjects.Everyone} {
 		sub, err := a.nc.Subscribe(subjects.Scale(f, subjects.Who), func(*nats.Msg) { a.sayUp() })
 		if err != nil {
 			a.stop()
@@ -78,13 +75,16 @@ func (a *announcer) sayUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.ended {
-		a.publish(subjects.Up, a.up)
+		up := a.up
+		up.Peak, up.IdleMS = a.activity.beat(), a.activity.idle().Milliseconds()
+		a.publish(subjects.Up, up)
 	}
 }
 
 // publish leaves an error to the log: the next beat repeats an up, and a lost bye is mended by the lease.
-func (a *announcer) publish(verb subjects.Verb, body []byte) {
-	if err := a.nc.Publish(subjects.Scale(a.function, verb), body); err != nil {
+func (a *announcer) publish(verb subjects.Verb, said any) {
+	body, _ := json.Marshal(said) // structs of strings and numbers always encode
+	if err := a.nc.Publish(subjects.Scale(a.up.Function, verb), body); err != nil {
 		a.log.Debug("announcement not sent", "verb", string(verb), "err", err)
 	}
 }
@@ -97,7 +97,7 @@ func (a *announcer) stop() {
 		return
 	}
 	a.ended = true
-	a.publish(subjects.Bye, a.bye)
+	a.publish(subjects.Bye, wire.InstanceBye{Function: a.up.Function, Instance: a.up.Instance})
 	a.mu.Unlock()
 	close(a.done)
 	for _, sub := range a.subs {

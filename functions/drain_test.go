@@ -74,6 +74,30 @@ func TestReplacingInstancesUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	}
 }
 
+// Whoever sent a call before it heard the bye finds the instance there still; the spy hides from it that nobody else is.
+func TestACallThatCrossesTheByeIsAnswered(t *testing.T) {
+	url := startServer(t)
+	nc := connect(t, url)
+	in := functionstest.Run(t, connect(t, url), echo(say))
+	if _, err := nc.Subscribe(subjects.AllRPC, func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	crossed := make(chan error, 1)
+	if _, err := nc.Subscribe(subjects.AllOf(subjects.Bye), func(*nats.Msg) {
+		_, err := nc.Request(subjects.RPC("echo", "raw"), []byte(`{}`), 10*time.Second)
+		crossed <- err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	in.Stop(t)
+	if err := <-crossed; err != nil {
+		t.Errorf("the call got %v", err)
+	}
+}
+
 func TestADrainAnswersWhatWaitsAndSaysBye(t *testing.T) {
 	url := startServer(t)
 	nc := connect(t, url)

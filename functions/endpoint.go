@@ -53,14 +53,18 @@ func (e *endpoint) handle(req micro.Request) {
 	if r.refusal == nil && e.method.Public && !e.method.Anonymous && r.call.User == "" {
 		r.refusal = wire.Errorf(wire.Unauthenticated, "Sign in first.")
 	}
+	done := func() {}
 	if !e.method.Passive {
 		e.instance.touch(now)
+		e.instance.activity.begin()
+		done = e.instance.activity.end
 	}
 	lane := ""
 	if r.refusal == nil {
 		lane = e.laneOf(r.call)
 	}
-	if !e.instance.pool.submit(lane, func() { e.serve(r) }) {
+	if !e.instance.pool.submit(lane, func() { defer done(); e.serve(r) }) {
+		done()
 		e.counters.refused.Add(1)
 		r.untouched = true
 		e.answerError(r, wire.RetryAfter(wire.Unavailable, refusedRetry, "Too many calls wait; try again."))

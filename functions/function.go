@@ -84,8 +84,10 @@ type Options struct {
 	Version      string                // semantic version; "" = 0.0.0
 	Concurrency  int                   // calls worked on at once; 0 = 64
 	Waiting      int                   // calls that wait for a worker, beyond which they are refused; 0 = 1,024, a quarter of it a lane
+	IdleTimeout  time.Duration         // how long an instance stays that nobody calls, passive methods aside; 0 = for ever
 	DrainTimeout time.Duration         // how long a drain waits for calls at work before it cancels them; 0 = 20 s
 	Unit         string                // what whoever started the instance calls it, such as a pod's name; it stands in every up
+	Began        time.Time             // when the process started, for the statistics; zero = not known
 	Ready        func(instance string) // called once, when calls can arrive
 }
 

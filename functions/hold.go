@@ -185,8 +185,11 @@ func laneOf(client string, msg *nats.Msg) string {
 func (g *gate) enter(h *heldCall) (pass bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	asleep := g.all.table.now().asleep(g.function)
-	if _, busy := g.lanes[h.lane]; !busy && len(g.queue) == 0 && h.due.IsZero() && !asleep {
+	snapshot := g.all.table.now()
+	if err := snapshot.refusal(g.function, time.Now()); err != nil {
+		return false, err
+	}
+	if _, busy := g.lanes[h.lane]; !busy && len(g.queue) == 0 && h.due.IsZero() && !snapshot.asleep(g.function) {
 		return true, nil
 	}
 	size := int64(len(h.msg.Data)) + heldOverhead
@@ -270,7 +273,9 @@ func (g *gate) left(h *heldCall, err error) {
 // release sends what may be sent.
 func (g *gate) release() {
 	defer g.count()
-	state := g.all.table.now().functions[g.function]
+	snapshot := g.all.table.now()
+	g.refuse(snapshot)
+	state := snapshot.functions[g.function]
 	if state == nil || state.instances == 0 || len(g.queue) == 0 {
 		return
 	}
@@ -342,10 +347,7 @@ func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
-	for _, h := range g.queue {
-		g.left(h, unavailable(g.function))
-	}
-	g.queue = nil
+	g.giveUp(unavailable(g.function))
 	g.count()
 	if g.told > 0 {
 		g.tell()

@@ -19,11 +19,18 @@ import (
 // flushTimeout bounds each flush of a drain: a connection that works needs milliseconds.
 const flushTimeout = 3 * time.Second
 
-// Run runs one instance of a function until ctx ends, and drains it then: what was handed to the instance is answered before Run returns
-// nil. It returns an error at once when the function or its constructor is broken, ErrDisconnected when the NATS connection is closed under it,
+// byeHeard is how long an instance that said bye still takes calls, while callers hear it. Without that, a call that was sent meanwhile would
+// find nobody, and with somebody who listens to everything would not even learn so.
+const byeHeard = 50 * time.Millisecond
+
+// Run runs one instance of a function until ctx ends or it was idle for opts.IdleTimeout, and drains it then: what was handed to the instance
+// is answered before Run returns nil. It returns an error at once when the function or its constructor is broken, ErrDisconnected when the NATS connection is closed under it,
 // and ErrDrainIncomplete when calls had to be cancelled. It does not close env.NATS.
 func Run(ctx context.Context, f Function, env Env, opts Options) error {
 	if err := f.Validate(); err != nil {
+		return err
+	}
+	if err := connected(ctx, f, env); err != nil || ctx.Err() != nil {
 		return err
 	}
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -43,12 +50,58 @@ func Run(ctx context.Context, f Function, env Env, opts Options) error {
 		}
 		return fmt.Errorf("start function %s: %w", f.Name, err)
 	}
-	select {
-	case <-ctx.Done():
-		return in.drain(cancel)
-	case <-closed:
+	if !in.work(ctx, closed) {
 		in.abandon(cancel)
 		return fmt.Errorf("function %s: %w", f.Name, ErrDisconnected)
+	}
+	return in.drain(cancel)
+}
+
+// connected returns when there is a connection for the first time, so that what is subscribed after it reaches the server. It returns nil
+// when ctx ends, and ErrDisconnected for a connection that was closed.
+func connected(ctx context.Context, f Function, env Env) error {
+	changed := env.NATS.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer env.NATS.RemoveStatusListener(changed)
+	for waited := false; !env.NATS.IsConnected(); waited = true {
+		if env.NATS.IsClosed() {
+			return fmt.Errorf("function %s: %w", f.Name, ErrDisconnected)
+		}
+		if !waited && env.Log != nil {
+			env.Log.Info("waiting for nats", "function", string(f.Name))
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// work returns true when the instance is to drain, because ctx has ended or nobody needs it, and false when its connection is closed. A call that
+// comes after the decision is none that is lost: the drain answers it, or it is sent again.
+func (in *instance) work(ctx context.Context, closed <-chan nats.Status) bool {
+	var idle <-chan time.Time
+	timer := time.NewTimer(in.opts.IdleTimeout)
+	defer timer.Stop()
+	if in.opts.IdleTimeout > 0 {
+		idle = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			in.log.Info("instance leaves: it was asked to end", "instance", in.env.Instance)
+			return true
+		case <-closed:
+			return false
+		case <-idle:
+			left := in.opts.IdleTimeout - in.activity.idle()
+			if left <= 0 {
+				in.log.Info("instance leaves: nobody called it", "instance", in.env.Instance, "timeout", in.opts.IdleTimeout)
+				return true
+			}
+			timer.Reset(left)
+		}
 	}
 }
 
@@ -64,12 +117,12 @@ type instance struct {
 	pool      *pool
 	announcer *announcer
 	counters  map[subjects.Method]*counters
+	activity  activity
 	ownCaller bool
 
-	began  time.Time
-	ready  atomic.Int64 // Unix nanoseconds of the first up
-	active atomic.Int64 // Unix nanoseconds of the newest call that is not passive
-	cold   atomic.Int32 // 0 = no call yet, 1 = the first one had waited, 2 = it had not
+	began time.Time    // when it had its connection
+	ready atomic.Int64 // Unix nanoseconds of the first up; 0 = not yet
+	cold  atomic.Int64 // calls within coldWindow of it
 }
 
 // newInstance fills in what the program left out and adds the micro service, which names the instance, without endpoints.
@@ -78,7 +131,6 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 		base: base, function: f, env: env, opts: opts, nc: env.NATS, began: time.Now(),
 		pool: newPool(opts.Concurrency, opts.Waiting), counters: map[subjects.Method]*counters{},
 	}
-	in.active.Store(in.began.UnixNano())
 	for _, m := range f.Methods {
 		in.counters[m.Name] = &counters{}
 	}
@@ -105,7 +157,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	in.env.Instance = service.Info().ID
 	in.announcer = newAnnouncer(in.nc, in.log, wire.InstanceUp{
 		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(), Unit: opts.Unit,
-	})
+	}, &in.activity)
 	if in.env.Caller == nil {
 		in.ownCaller = true
 		if in.env.Caller, err = NewCaller(in.nc, in.log); err != nil {
@@ -144,6 +196,7 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 			return fmt.Errorf("add endpoint %s: %w", m.Name, err)
 		}
 	}
+	in.activity.up()
 	if err := in.announcer.start(ctx); err != nil {
 		return err
 	}
@@ -181,24 +234,25 @@ func (in *instance) stats(e *micro.Endpoint) any {
 		s.Passive = s.Passive || m.Name == subjects.Method(e.Name) && m.Passive
 	}
 	s.Working, s.Waiting = in.pool.load(in.opts.Waiting)
-	s.IdleMS = max(0, time.Since(time.Unix(0, in.active.Load())).Milliseconds())
-	s.Cold = in.cold.Load() == 1
+	s.IdleMS = in.activity.idle().Milliseconds()
+	s.Cold = in.cold.Load()
+	if !in.opts.Began.IsZero() {
+		s.ConnectMS = milliseconds(in.began.Sub(in.opts.Began))
+	}
+	if ready := in.ready.Load(); ready != 0 {
+		s.ReadyMS = milliseconds(time.Unix(0, ready).Sub(in.began))
+	}
 	return s
 }
 
-// touch notes a call for idle and cold.
+// touch notes a call that came, for the count of those that had waited for the instance.
 func (in *instance) touch(now time.Time) {
-	in.active.Store(now.UnixNano())
-	if in.cold.Load() == 0 {
-		cold := int32(2)
-		if now.UnixNano()-in.ready.Load() < int64(coldWindow) {
-			cold = 1
-		}
-		in.cold.CompareAndSwap(0, cold)
+	if ready := in.ready.Load(); ready == 0 || now.UnixNano()-ready < int64(coldWindow) {
+		in.cold.Add(1)
 	}
 }
 
-// drain ends the instance so that nothing handed to it is lost: say bye, unsubscribe, wait until the server and then the client library
+// drain ends the instance so that nothing handed to it is lost: say bye, let it be heard, unsubscribe, wait until the server and then the client library
 // have handed over all they had, wait for the workers, and flush the answers. Each step is bounded by the drain's time; micro's own Stop and
 // the connection's Drain do not wait for workers.
 func (in *instance) drain(cancel context.CancelFunc) error {
@@ -206,6 +260,11 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 	ctx, done := context.WithTimeout(in.base, in.opts.DrainTimeout)
 	defer done()
 	in.announcer.stop()
+	in.flush()
+	select {
+	case <-time.After(byeHeard):
+	case <-ctx.Done():
+	}
 	if err := in.service.Stop(); err != nil {
 		in.log.Warn("service did not stop", "err", err)
 	}

@@ -69,17 +69,20 @@ type MethodStats struct {
 	Passive   bool    `json:"passive,omitempty"` // the method does not count as activity
 	Waiting   int     `json:"waiting"`           // calls to the instance that wait for a worker
 	Working   int     `json:"working"`           // calls that the instance works on
-	IdleMS    int64   `json:"idle_ms"`           // milliseconds since the instance's newest call that was not passive, or since its start
-	Cold      bool    `json:"cold"`              // the instance's first call came within 250 ms of its start: somebody had waited for it
+	IdleMS    int64   `json:"idle_ms"`           // milliseconds since the instance's newest call that was not passive was over, or since its start; 0 while there is one
+	Cold      int64   `json:"cold"`              // calls within 250 ms of the instance's start: they had waited for it
+	ConnectMS float64 `json:"connect_ms"`        // milliseconds from the start of the instance's process until it had its connection; 0 = not known
+	ReadyMS   float64 `json:"ready_ms"`          // milliseconds from there until it said up
 }
 
-// coldWindow is how soon after the start a first call counts as one that had waited.
+// coldWindow is how soon after the start a call counts as one that had waited.
 const coldWindow = 250 * time.Millisecond
 
 func (c *counters) stats() MethodStats {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return MethodStats{
 		Processed: c.processed.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
-		P50MS: ms(c.latency.percentile(0.50)), P99MS: ms(c.latency.percentile(0.99)),
+		P50MS: milliseconds(c.latency.percentile(0.50)), P99MS: milliseconds(c.latency.percentile(0.99)),
 	}
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

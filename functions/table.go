@@ -40,6 +40,7 @@ type table struct {
 	instances map[subjects.Function]map[string]*known
 	methods   map[subjects.Function]map[subjects.Method]knownMethod // of functions without instances too
 	asked     map[subjects.Function]time.Time
+	broken    map[subjects.Function]*broken // of functions without instances
 }
 
 // known is one instance.
@@ -67,6 +68,7 @@ type functionState struct {
 	waking    uint64 // counts how often the function came up from nothing
 	methods   map[subjects.Method]knownMethod
 	gate      *gate
+	broken    *broken // nil = not
 }
 
 type knownMethod struct {
@@ -97,10 +99,11 @@ func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 		instances: map[subjects.Function]map[string]*known{},
 		methods:   map[subjects.Function]map[subjects.Method]knownMethod{},
 		asked:     map[subjects.Function]time.Time{},
+		broken:    map[subjects.Function]*broken{},
 	}
 	t.current.Store(&snapshot{changed: make(chan struct{})})
-	// One channel for both, so that an instance's up and bye stay in order.
-	for _, verb := range []subjects.Verb{subjects.Up, subjects.Bye} {
+	// One channel for all, so that an instance's up and bye stay in order.
+	for _, verb := range []subjects.Verb{subjects.Up, subjects.Bye, subjects.Broken} {
 		sub, err := nc.ChanSubscribe(subjects.AllOf(verb), t.events)
 		if err != nil {
 			t.unsubscribe()
@@ -173,16 +176,17 @@ func (t *table) run(connected <-chan nats.Status) {
 
 // heard reads an event. What cannot be read, or speaks of another function than its subject, is ignored.
 func (t *table) heard(msg *nats.Msg) {
-	var up wire.InstanceUp // a bye has a part of its fields
-	if err := json.Unmarshal(msg.Data, &up); err != nil || up.Instance == "" {
-		t.log.Debug("scaling event cannot be read", "subject", msg.Subject)
-		return
-	}
-	switch msg.Subject {
-	case subjects.Scale(up.Function, subjects.Up):
+	var up wire.InstanceUp // a bye and a broken have a part of its fields
+	err := json.Unmarshal(msg.Data, &up)
+	switch {
+	case err == nil && msg.Subject == subjects.Scale(up.Function, subjects.Broken):
+		t.heardBroken(up.Function, msg.Data)
+	case err == nil && up.Instance != "" && msg.Subject == subjects.Scale(up.Function, subjects.Up):
 		t.cameUp(up)
-	case subjects.Scale(up.Function, subjects.Bye):
+	case err == nil && up.Instance != "" && msg.Subject == subjects.Scale(up.Function, subjects.Bye):
 		t.forget(up.Function, func(k *known) bool { return k.up.Instance == up.Instance })
+	default:
+		t.log.Debug("scaling event cannot be read", "subject", msg.Subject)
 	}
 }
 
@@ -195,6 +199,7 @@ func (t *table) cameUp(up wire.InstanceUp) {
 		t.instances[up.Function] = map[string]*known{}
 	}
 	t.instances[up.Function][up.Instance] = &known{up: up, seen: time.Now()}
+	delete(t.broken, up.Function)
 	t.publish(up.Function)
 }
 
@@ -232,6 +237,7 @@ func (t *table) sweep() {
 		}
 		t.forget(f, func(k *known) bool { return now.Sub(k.seen) > lease })
 	}
+	t.lapse(now)
 	maps.DeleteFunc(t.asked, func(_ subjects.Function, at time.Time) bool { return now.Sub(at) > lease })
 }
 
@@ -251,7 +257,7 @@ func (t *table) publish(f subjects.Function) {
 	if next.functions == nil {
 		next.functions = map[subjects.Function]*functionState{}
 	}
-	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f)}
+	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f]}
 	for _, k := range t.instances[f] {
 		state.capacity += max(1, k.up.Concurrency)
 	}

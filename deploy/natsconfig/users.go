@@ -139,9 +139,10 @@ func instance(f subjects.Function) (publish, subscribe []string) {
 	return publish, subscribe
 }
 
-// caller returns what everybody needs who calls functions.
+// caller returns what everybody needs who calls functions: to hear who is up, and to read what is registered of those that sleep.
 func caller() (publish, subscribe []string) {
-	return []string{subjects.AllOf(subjects.Who), subjects.AllOf(subjects.Demand)}, []string{subjects.AllOf(subjects.Up), subjects.AllOf(subjects.Bye)}
+	publish = []string{subjects.AllOf(subjects.Who), subjects.AllOf(subjects.Demand), subjects.DirectRead(subjects.BucketStream(subjects.BucketConfig))}
+	return publish, []string{subjects.AllOf(subjects.Up), subjects.AllOf(subjects.Bye), subjects.AllOf(subjects.Broken), subjects.AllRegistered}
 }
 
 // callsOf returns the subjects of calls, which must exist.

@@ -11,11 +11,15 @@ import (
 	"github.com/confab-im/confab/functions"
 )
 
+// began is when this process started, give or take the start of the Go runtime.
+var began = time.Now()
+
 // functionConfig is what every program of one function can be told; C is the function's own part.
 type functionConfig[C any] struct {
 	Log          LogConfig
 	NATS         NATSConfig
 	Concurrency  int           `conf:"concurrency" help:"calls that this instance works on at once"`
+	IdleTimeout  time.Duration `conf:"idle-timeout" help:"leave after this long without a call that counts as activity; 0 = stay"`
 	DrainTimeout time.Duration `conf:"drain-timeout" help:"how long the end waits for calls at work"`
 	Unit         string        `conf:"unit" help:"what whoever starts this program calls it, such as a pod's name; instances say it"`
 	WithParent   bool          `conf:"with-parent" help:"end, as on SIGTERM, when standard input ends"`
@@ -24,6 +28,9 @@ type functionConfig[C any] struct {
 
 // Validate checks the function's own part.
 func (c *functionConfig[C]) Validate() error {
+	if c.IdleTimeout < 0 || c.DrainTimeout < 0 || c.Concurrency < 1 {
+		return errors.New("idle-timeout and drain-timeout must not be negative, and concurrency must be 1 or more")
+	}
 	if v, ok := any(&c.Own).(interface{ Validate() error }); ok {
 		return v.Validate()
 	}
@@ -63,7 +70,8 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel(nil) }()
 	}
 	options := functions.Options{
-		Version: Version(), Concurrency: config.Concurrency, DrainTimeout: config.DrainTimeout, Unit: config.Unit,
+		Version: Version(), Concurrency: config.Concurrency, Unit: config.Unit,
+		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began,
 		Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
 	}
 	if err := functions.Run(ctx, build(config.Own), env, options); err != nil {

@@ -7,23 +7,51 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/confab-im/confab/functions"
 )
 
-// Main runs a program until it returns or until SIGINT or SIGTERM ends its context, and exits: 0 after a clean end, 2 when the
-// configuration is wrong (a UsageError), 1 otherwise. A second signal ends the process at once.
+// The exit codes of programs. Whoever starts programs decides by them what to do next.
+const (
+	ExitBroken     = 1 // it cannot run, or failed: starting it again soon will not help
+	ExitUsage      = 2 // it was called wrongly, and nothing was started
+	ExitClosed     = 3 // its connection to NATS was closed for good: start it again
+	ExitIncomplete = 4 // it ended as asked, but had to cancel calls that were still at work
+)
+
+// Main runs a program until it returns or until SIGINT or SIGTERM ends its context, and exits: 0 after a clean end, also one for want of calls, and
+// else with the exit code of the error. A second signal ends the process at once.
+//
+// The signal handler stands before anything else happens, so that a program that is told to end while it starts leaves like any other.
 func Main(run func(ctx context.Context) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := run(ctx)
+	code := ExitCode(err)
+	switch {
+	case code == 0:
+		return
+	case code == ExitUsage:
+		fmt.Fprintln(os.Stderr, err)
+	default:
+		fmt.Fprintln(os.Stderr, "confab:", err)
+	}
+	os.Exit(code)
+}
+
+// ExitCode returns the exit code of a program that ended with err, 0 for nil and for a call for help.
+func ExitCode(err error) int {
 	switch {
 	case err == nil, errors.Is(err, ErrHelp):
-		return
+		return 0
 	case errors.As(err, new(*UsageError)):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+		return ExitUsage
+	case errors.Is(err, ErrClosed), errors.Is(err, functions.ErrDisconnected):
+		return ExitClosed
+	case errors.Is(err, functions.ErrDrainIncomplete):
+		return ExitIncomplete
 	}
-	fmt.Fprintln(os.Stderr, "confab:", err)
-	os.Exit(1)
+	return ExitBroken
 }
 
 // UsageError is an error in how a program was called; nothing was started.
