@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/confab-im/confab/functions"
@@ -22,6 +23,7 @@ type functionConfig[C any] struct {
 	IdleTimeout  time.Duration `conf:"idle-timeout" help:"leave after this long without a call that counts as activity; 0 = stay"`
 	DrainTimeout time.Duration `conf:"drain-timeout" help:"how long the end waits for calls at work"`
 	Unit         string        `conf:"unit" help:"what whoever starts this program calls it, such as a pod's name; instances say it"`
+	OpsListen    string        `conf:"ops-listen" help:"where /livez and /readyz answer; empty = nowhere"`
 	WithParent   bool          `conf:"with-parent" help:"end, as on SIGTERM, when standard input ends"`
 	Own          C
 }
@@ -69,10 +71,19 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 	if config.WithParent {
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel(nil) }()
 	}
+	var up atomic.Bool
+	stop, err := probes(config.OpsListen, readiness(ctx, nc, &up))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	options := functions.Options{
 		Version: Version(), Concurrency: config.Concurrency, Unit: config.Unit,
 		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began,
-		Ready: func(instance string) { log.Info("instance is up", KeyFunction, name, "instance", instance) },
+		Ready: func(instance string) {
+			up.Store(true)
+			log.Info("instance is up", KeyFunction, name, "instance", instance)
+		},
 	}
 	if err := functions.Run(ctx, build(config.Own), env, options); err != nil {
 		return err
