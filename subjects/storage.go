@@ -9,6 +9,9 @@ import (
 // JetStream answers these requests; package jetstream sends them where the client library would take more round trips, and the
 // permissions of programs name them.
 
+// JetStreamAPI is what the subjects of all requests to JetStream begin with.
+const JetStreamAPI = "$JS.API."
+
 // LeaderRead returns the subject of a read of one message from the leader of a stream.
 func LeaderRead(stream string) string { return "$JS.API.STREAM.MSG.GET." + stream }
 

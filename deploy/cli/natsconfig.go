@@ -10,7 +10,6 @@ import (
 	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/deploy/process"
-	"github.com/confab-im/confab/subjects"
 )
 
 // natsConfig writes the configuration of a NATS server on which each program has a user with the least permissions.
@@ -83,14 +82,14 @@ func explainUsers(c call, dir, listen string, users []natsconfig.User) {
 	start("confab declare", natsconfig.Deployer)
 	for _, u := range users {
 		switch u.Name {
-		case natsconfig.Deployer, natsconfig.Operator, natsconfig.Viewer:
+		case natsconfig.Deployer, natsconfig.Operator, natsconfig.Viewer, natsconfig.Supervisor: // the last is no program of its own
 		default:
 			start(u.Name, u.Name)
 		}
 	}
 	fmt.Fprintf(c.out, "\nFor people:\n")
 	start("confab invite", natsconfig.Operator)
-	fmt.Fprintf(c.out, "  nats --server %s --nkey %s --inbox-prefix %s micro ls\n", url, natsconfig.SeedFile(dir, natsconfig.Viewer), subjects.InboxPrefix(natsconfig.Viewer))
+	fmt.Fprintf(c.out, "  nats --server %s --nkey %s micro ls\n", url, natsconfig.SeedFile(dir, natsconfig.Viewer))
 	fmt.Fprint(c.out, "\nThe directory holds secrets: a seed is all that a program needs to be that user.\n"+
 		"After an upgrade run this command again, then nats-server --signal reload: permissions change, keys stay.\n")
 }

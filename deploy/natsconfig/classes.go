@@ -48,6 +48,7 @@ var records = map[string]string{
 	"leases":            subjects.BucketSubject(subjects.BucketPresence, subjects.AllLeaseKeys),
 	"devices":           subjects.BucketSubject(subjects.BucketPresence, subjects.DevicesPattern("*")),
 	"layout":            subjects.BucketSubject(subjects.BucketConfig, subjects.LayoutKey),
+	"registry":          subjects.BucketSubject(subjects.BucketConfig, subjects.RegistryKey("*")),
 }
 
 func bucket(name string) []string { return []string{subjects.BucketStream(name)} }

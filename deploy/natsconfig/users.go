@@ -1,10 +1,12 @@
-// Package natsconfig says what each program of confab may do on NATS, and writes it as the configuration of a nats-server: one account, and in it a user with a
-// key of its own for every function, the edge, the deployer, the operator and a viewer. What a function may do follows from its manifest.
+// Package natsconfig says what each program of confab may do on NATS, and writes it as the configuration of a nats-server: an account, and in it a user with a
+// key of its own for every function, the edge, the scaler, the supervisor, the deployer and the operator; a viewer has an account of its own. What a function may
+// do follows from its manifest.
 //
 // Permissions are lists of what is allowed; nothing else is. Every user has inboxes of its own that no other user may read.
 package natsconfig
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -16,15 +18,22 @@ import (
 
 // The users that are no functions.
 const (
-	Edge     = "edge"     // every edge
-	Deployer = "deployer" // confab declare
-	Operator = "operator" // confab declare, token and invite, and requests to edges
-	Viewer   = "viewer"   // looks at everything but secrets, and changes nothing
+	Edge       = "edge"       // every edge
+	Scaler     = "scaler"     // says how many instances of each function there should be
+	Supervisor = "supervisor" // starts instances on one machine
+	Deployer   = "deployer"   // confab declare
+	Operator   = "operator"   // confab declare, token, invite and functions, calls through edges, and requests to edges
+	Viewer     = "viewer"     // looks at everything but secrets, and changes nothing
+	Admin      = "admin"      // may do everything; only WithAdmin makes it
 )
+
+// others is the users that are no functions.
+var others = []string{Edge, Scaler, Supervisor, Deployer, Operator, Viewer, Admin}
 
 // User is a user of a NATS server and what it may do.
 type User struct {
 	Name      string
+	Account   string   // Account, or Viewers
 	Publish   []string // subjects and patterns, in alphabetical order; all others are refused
 	Subscribe []string // likewise; one with a space and a name behind it is for members of that queue group
 }
@@ -37,7 +46,10 @@ var operatorCalls = []string{"auth.issue", "auth.invite", "auth.keys"}
 
 // Users returns a user for each manifest and for each program that is no function, or an error that names what a manifest has wrong.
 func Users(manifests []manifest.Manifest) ([]User, error) {
-	t := table{callers: map[subjects.Function][]string{}, methods: map[string]bool{}, taken: map[string]bool{Edge: true, Deployer: true, Operator: true, Viewer: true}}
+	t := table{callers: map[subjects.Function][]string{}, methods: map[string]bool{}, taken: map[string]bool{}}
+	for _, name := range others {
+		t.taken[name] = true
+	}
 	for _, m := range manifests {
 		if t.taken[string(m.Function)] {
 			return nil, fmt.Errorf("manifest of %q: another user has that name", m.Function)
@@ -57,7 +69,7 @@ func Users(manifests []manifest.Manifest) ([]User, error) {
 			return nil, fmt.Errorf("manifest of %q: nats: %w", m.Function, err)
 		}
 	}
-	for _, add := range []func() error{t.addEdge, t.addDeployer, t.addOperator, t.addViewer} {
+	for _, add := range []func() error{t.addEdge, t.addStarters, t.addDeployer, t.addOperator, t.addViewer} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -83,9 +95,10 @@ type table struct {
 	users   []User
 }
 
-// add completes a user with its inboxes and sorts its lists.
+// add completes a user with its account and its inboxes, and sorts its lists.
 func (t *table) add(u User) {
-	u.Subscribe = append(u.Subscribe, subjects.InboxPrefix(u.Name)+".>")
+	u.Account = cmp.Or(u.Account, Account)
+	u.Subscribe = append(u.Subscribe, inboxes(u.Name)...)
 	for _, list := range []*[]string{&u.Publish, &u.Subscribe} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
@@ -94,7 +107,7 @@ func (t *table) add(u User) {
 }
 
 func (t *table) addFunction(m manifest.Manifest) error {
-	u := User{Name: string(m.Function), Publish: inboxes(append(t.callers[m.Function], Edge, Operator, Viewer)...)}
+	u := User{Name: string(m.Function), Publish: append(inboxes(append(t.callers[m.Function], Edge, Operator)...), answersToViewers)}
 	for _, need := range []func() (publish, subscribe []string){func() ([]string, []string) { return instance(m.Function) }, caller} {
 		publish, subscribe := need()
 		u.Publish, u.Subscribe = append(u.Publish, publish...), append(u.Subscribe, subscribe...)
@@ -178,15 +191,28 @@ func (t *table) addEdge() error {
 	}
 	t.add(User{
 		Name:      Edge,
-		Publish:   append(append(append(publish, rpc...), inboxes(Operator, Viewer)...), subjects.AllSignals, records["leases"], records["devices"]),
+		Publish:   append(append(append(publish, rpc...), inboxes(Operator)...), answersToViewers, subjects.AllSignals, records["leases"], records["devices"]),
 		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges, subjects.AllCalls+" "+subjects.RelayQueue),
 	})
 	return nil
 }
 
+// addStarters adds those who start instances: they hear what callers and instances say and look at what waits, and tell callers what does not start.
+func (t *table) addStarters() error {
+	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), subjects.AllOf(subjects.Who), subjects.AllOf(subjects.Broken))
+	for _, stream := range append(messageStreams(), subjects.StreamJobs) {
+		publish = append(publish, subjects.ConsumerReads(stream)...)
+	}
+	for _, name := range []string{Scaler, Supervisor} {
+		// Entries and jobs are heard, and not read, to find out at once that something waits.
+		t.add(User{Name: name, Publish: slices.Clone(publish), Subscribe: []string{subjects.AllScale, subjects.AllRegistered, subjects.AllLive, subjects.AllJobs}})
+	}
+	return nil
+}
+
 // declaring returns what confab declare publishes: whoever may make streams decides what they store, so this is a powerful user.
 func declaring() []string {
-	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), records["layout"], subjects.AccountInfo, subjects.StreamNames)
+	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), records["layout"], records["registry"], subjects.AccountInfo, subjects.StreamNames)
 	for _, stream := range everyStream() {
 		publish = append(publish, subjects.CreateStream(stream), subjects.UpdateStream(stream), subjects.StreamInfo(stream))
 	}
@@ -205,7 +231,14 @@ func (t *table) addOperator() error {
 	}
 	publish, subscribe := caller()
 	publish = append(append(publish, declaring()...), calls...)
-	t.add(User{Name: Operator, Publish: append(publish, subjects.AllEdges, micro.APIPrefix+".>"), Subscribe: subscribe})
+	for _, stream := range everyStream() {
+		publish = append(publish, subjects.ConsumerReads(stream)...)
+	}
+	t.add(User{
+		Name:      Operator,
+		Publish:   append(publish, subjects.AllCalls, subjects.AllEdges, micro.APIPrefix+".>"),
+		Subscribe: append(subscribe, subjects.AllScale),
+	})
 	return nil
 }
 
@@ -214,7 +247,7 @@ func (t *table) addOperator() error {
 func (t *table) addViewer() error {
 	publish := []string{
 		subjects.AccountInfo, subjects.StreamNames, subjects.StreamList, micro.APIPrefix + ".>",
-		subjects.EdgeRequest("*", subjects.EdgeStats),
+		subjects.EdgeRequest("*", subjects.EdgeStats), subjects.AllOf(subjects.Who),
 		subjects.StreamInfo(subjects.BucketStream(subjects.BucketUsers)),
 	}
 	secret := []string{subjects.BucketStream(subjects.BucketUsers), subjects.BucketStream(subjects.BucketSessions)}
@@ -223,6 +256,24 @@ func (t *table) addViewer() error {
 			publish = append(append(publish, reads(stream)...), subjects.ConsumerReads(stream)...)
 		}
 	}
-	t.add(User{Name: Viewer, Publish: publish, Subscribe: []string{subjects.AllLive, subjects.AllPresence, subjects.AllScale}})
+	t.add(User{
+		Name: Viewer, Account: Viewers, Publish: publish,
+		// Other viewers' inboxes hold nothing that they could not ask for themselves, and the tool nats then needs no setting.
+		Subscribe: []string{subjects.AllLive, subjects.AllPresence, subjects.AllScale, subjects.AllRegistered, anyInbox},
+	})
 	return nil
+}
+
+// WithAdmin returns the users and one more who may do everything, for people who keep a server on their own machine. Those who answer operators
+// may answer it, wherever it wants answers.
+func WithAdmin(users []User) []User {
+	all := make([]User, 0, len(users)+1)
+	operator := inboxes(Operator)[0]
+	for _, u := range users {
+		if slices.Contains(u.Publish, operator) {
+			u.Publish = append(slices.Clone(u.Publish), append(inboxes(Admin), anyInbox)...)
+		}
+		all = append(all, u)
+	}
+	return append(all, User{Name: Admin, Account: Account, Publish: []string{everything}, Subscribe: []string{everything}})
 }

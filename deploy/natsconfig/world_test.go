@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ type world struct {
 	tap  string // the URL of a user that the configuration does not have, who may do everything
 	logs *lines
 	log  *slog.Logger
+
+	refusals map[*nats.Conn]error // the newest that each connection was found to have
 }
 
 // start writes the configuration, lets a server read it as nats-server does, and starts it. What is given is allowed to every user beside.
@@ -39,7 +42,7 @@ func start(t testing.TB, publish ...string) *world {
 	for i := range users {
 		users[i].Publish = append(users[i].Publish, publish...)
 	}
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "nats"), logs: &lines{}}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "nats"), logs: &lines{}, refusals: map[*nats.Conn]error{}}
 	w.log = slog.New(slog.NewTextHandler(w.logs, nil))
 	if err := Write(w.dir, Server{Listen: "127.0.0.1:-1", StoreDir: filepath.Join(w.dir, "jetstream")}, users); err != nil {
 		t.Fatal(err)
@@ -48,11 +51,12 @@ func start(t testing.TB, publish ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !options.SyncAlways || len(options.Nkeys) != len(users) || len(options.Accounts) != 1 || options.Accounts[0].Name != Account {
-		t.Fatalf("the server reads sync %v, %d keys, accounts %v", options.SyncAlways, len(options.Nkeys), options.Accounts)
+	at := slices.IndexFunc(options.Accounts, func(a *server.Account) bool { return a.Name == Account })
+	if !options.SyncAlways || options.NoJetStreamStrict || len(options.Nkeys) != len(users) || at < 0 {
+		t.Fatalf("the server reads sync %v, strict %v, %d keys, accounts %v", options.SyncAlways, !options.NoJetStreamStrict, len(options.Nkeys), options.Accounts)
 	}
 	options.NoSigs, options.NoLog, options.SyncAlways = true, true, false
-	options.Users = append(options.Users, &server.User{Username: "tap", Password: "tap", Account: options.Accounts[0]})
+	options.Users = append(options.Users, &server.User{Username: "tap", Password: "tap", Account: options.Accounts[at]})
 	running, err := server.NewServer(options)
 	if err != nil {
 		t.Fatal(err)

@@ -15,13 +15,11 @@ import (
 // ServerFile is the name of the file that Write makes for nats-server.
 const ServerFile = "nats-server.conf"
 
-// Account is the name of the account that all users are in.
-const Account = "CONFAB"
-
 // Server is what the configuration says beside users.
 type Server struct {
-	Listen   string // host:port
-	StoreDir string // where JetStream keeps its files
+	Listen    string // host:port
+	StoreDir  string // where JetStream keeps its files
+	Anonymous string // the user that a connection without a key is; empty = such a connection is refused
 }
 
 // SeedFile returns the file of a user's seed in a directory that Write filled; the inboxes of whoever connects with it follow from its name.
@@ -30,16 +28,9 @@ func SeedFile(dir, user string) string { return filepath.Join(dir, user+".nk") }
 // Write writes the configuration of a server and a seed for each user into a directory, which only this user of the machine can read. Seeds that
 // are there stay, so a new release changes permissions and no keys.
 func Write(dir string, server Server, users []User) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory: %w", err)
-	}
-	keys := map[string]string{}
-	for _, u := range users {
-		key, err := seed(SeedFile(dir, u.Name))
-		if err != nil {
-			return fmt.Errorf("key of user %s: %w", u.Name, err)
-		}
-		keys[u.Name] = key
+	keys, err := Keys(dir, users)
+	if err != nil {
+		return err
 	}
 	text, err := Render(server, users, keys)
 	if err != nil {
@@ -54,6 +45,22 @@ func Write(dir string, server Server, users []User) error {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	return nil
+}
+
+// Keys returns the public key of each user, and makes the seeds that are not in the directory yet, which only this user of the machine can read.
+func Keys(dir string, users []User) (map[string]string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory: %w", err)
+	}
+	keys := map[string]string{}
+	for _, u := range users {
+		key, err := seed(SeedFile(dir, u.Name))
+		if err != nil {
+			return nil, fmt.Errorf("key of user %s: %w", u.Name, err)
+		}
+		keys[u.Name] = key
+	}
+	return keys, nil
 }
 
 // seed returns the public key of the seed in a file, and makes both where there is no file.
@@ -98,6 +105,11 @@ func newSeed(path string) (string, error) {
 // Render returns the configuration of a server; keys holds the public key of each user. It refuses a user without a list of what is allowed,
 // which a server would take for leave to do everything.
 func Render(server Server, users []User, keys map[string]string) (string, error) {
+	for _, u := range users {
+		if len(u.Publish) == 0 || len(u.Subscribe) == 0 || !nkeys.IsValidPublicUserKey(keys[u.Name]) {
+			return "", fmt.Errorf("user %s has no key, or a list without an entry", u.Name)
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Written by confab nats-config, which writes it anew; the keys stay.
 server_name: confab
@@ -106,23 +118,46 @@ ping_interval: "5s"
 jetstream {
   store_dir: %s
   sync_interval: always # what is acknowledged survives a power cut
+  strict: true # the server's preset: a request with a field too many is refused
 }
-accounts {
-  %s {
-    jetstream: enabled
-    users: [
-`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), Account)
-	for _, u := range users {
-		if len(u.Publish) == 0 || len(u.Subscribe) == 0 || !nkeys.IsValidPublicUserKey(keys[u.Name]) {
-			return "", fmt.Errorf("user %s has no key, or a list without an entry", u.Name)
+system_account: %s
+`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), system)
+	if server.Anonymous != "" {
+		key, ok := keys[server.Anonymous]
+		if !ok {
+			return "", fmt.Errorf("the user %s of connections without a key has none itself", server.Anonymous)
 		}
-		fmt.Fprintf(&b, "      { # %s\n        nkey: %s\n        permissions: {\n", u.Name, keys[u.Name])
-		writeList(&b, "publish", u.Publish)
-		writeList(&b, "subscribe", u.Subscribe)
+		fmt.Fprintf(&b, "no_auth_user: %s # %s\n", key, server.Anonymous)
+	}
+	b.WriteString("accounts {\n")
+	writeSystem(&b)
+	fmt.Fprintf(&b, "  %s {\n    jetstream: enabled\n", Account)
+	writeGate(&b)
+	writeExports(&b, users)
+	writeUsers(&b, Account, users, keys)
+	fmt.Fprintf(&b, "  }\n  %s {\n", Viewers)
+	writeImports(&b, users)
+	writeUsers(&b, Viewers, users, keys)
+	b.WriteString("  }\n}\n")
+	return b.String(), nil
+}
+
+func writeUsers(b *strings.Builder, account string, users []User, keys map[string]string) {
+	b.WriteString("    users: [\n")
+	for _, u := range users {
+		if u.Account != account {
+			continue
+		}
+		fmt.Fprintf(b, "      { # %s\n        nkey: %s\n        permissions: {\n", u.Name, keys[u.Name])
+		publish := make([]string, len(u.Publish))
+		for i, subject := range u.Publish {
+			publish[i] = seen(account, subject)
+		}
+		writeList(b, "publish", publish)
+		writeList(b, "subscribe", u.Subscribe)
 		b.WriteString("        }\n      }\n")
 	}
-	b.WriteString("    ]\n  }\n}\n")
-	return b.String(), nil
+	b.WriteString("    ]\n")
 }
 
 func writeList(b *strings.Builder, what string, list []string) {
