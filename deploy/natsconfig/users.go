@@ -92,6 +92,7 @@ type table struct {
 	callers map[subjects.Function][]string // the functions that call a function
 	methods map[string]bool                // <function>.<method>; true for those that clients may call
 	taken   map[string]bool                // names of users
+	relayed []string                       // the functions for which edges pass calls on
 	users   []User
 }
 
@@ -130,6 +131,10 @@ func (t *table) addFunction(m manifest.Manifest) error {
 			return err
 		}
 		*part.to = append(*part.to, found...)
+	}
+	if relayed := t.relayedOf(p.Calls); len(relayed) > 0 {
+		u.Publish = append(u.Publish, relayed...)
+		t.relayed = append(t.relayed, u.Name)
 	}
 	t.add(u)
 	return nil
@@ -174,6 +179,18 @@ func (t *table) callsOf(calls []string) ([]string, error) {
 	return all, nil
 }
 
+// relayedOf returns the subjects on which edges pass calls on: those of methods that edges may call anyway. A function in a language that has no Caller asks
+// there.
+func (t *table) relayedOf(calls []string) []string {
+	var all []string
+	for _, call := range calls {
+		if f, m, err := subjects.ParseCall(call); err == nil && t.methods[call] {
+			all = append(all, subjects.Relayed(f, m))
+		}
+	}
+	return all
+}
+
 func (t *table) addEdge() error {
 	calls := slices.Clone(edgeCalls)
 	for call, public := range t.methods {
@@ -191,7 +208,7 @@ func (t *table) addEdge() error {
 	}
 	t.add(User{
 		Name:      Edge,
-		Publish:   append(append(append(publish, rpc...), inboxes(Operator)...), answersToViewers, subjects.AllSignals, records["leases"], records["devices"]),
+		Publish:   append(append(append(publish, rpc...), inboxes(append(t.relayed, Operator)...)...), answersToViewers, subjects.AllSignals, records["leases"], records["devices"]),
 		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges, subjects.AllCalls+" "+subjects.RelayQueue),
 	})
 	return nil
