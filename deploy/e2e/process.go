@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -46,8 +45,14 @@ type process struct {
 // start starts a program; the test's end kills it. What it writes is kept, and shown when the test fails.
 func start(t testing.TB, program string, args ...string) *process {
 	t.Helper()
-	p := &process{name: program, cmd: exec.Command(filepath.Join(programs, program), args...), done: make(chan struct{}), news: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+t.TempDir())
+	return launch(t, program, exec.Command(filepath.Join(programs, program), args...))
+}
+
+// launch is start for any command.
+func launch(t testing.TB, program string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{name: program, cmd: cmd, done: make(chan struct{}), news: make(chan struct{})}
+	p.cmd.Env = append(p.cmd.Environ(), "XDG_DATA_HOME="+t.TempDir())
 	reader, writer := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = writer, writer
 	if err := p.cmd.Start(); err != nil {
@@ -58,7 +63,7 @@ func start(t testing.TB, program string, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s %s wrote:\n%s", program, strings.Join(args, " "), strings.Join(p.lines, "\n"))
+			t.Logf("%s %s wrote:\n%s", program, strings.Join(cmd.Args[1:], " "), strings.Join(p.lines, "\n"))
 		}
 	})
 	return p
