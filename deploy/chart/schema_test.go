@@ -99,7 +99,7 @@ func TestValuesInTheReadmeExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?:--set(?:-file)? |\| `+"`"+`)([a-z][A-Za-z.]*\.[A-Za-z.]*[A-Za-z])(?:=|` + "`" + `)`).FindAllStringSubmatch(string(text), -1)
+	found := regexp.MustCompile(`(?:--set(?:-file)? |\| `+"`"+`)([a-z][A-Za-z.]*\.[A-Za-z.]*[A-Za-z])(?:=|`+"`"+`)`).FindAllStringSubmatch(string(text), -1)
 	if len(found) < 10 {
 		t.Fatalf("only %d values found", len(found))
 	}

@@ -19,7 +19,9 @@ func natsConfig(_ context.Context, c call) error {
 		Listen    string   `conf:"listen" help:"where the NATS server listens"`
 		StoreDir  string   `conf:"store-dir" help:"where the NATS server keeps its data; empty = jetstream in the directory of --out"`
 		Manifests []string `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
-	}{Listen: "127.0.0.1:4222"}
+		Cluster   bool     `conf:"kubernetes" help:"write secrets for kubectl apply instead of the configuration of a server, which the Helm chart brings"`
+		Prefix    string   `conf:"secret-prefix" help:"what the names of those secrets begin with, as the chart's nats.secrets"`
+	}{Listen: "127.0.0.1:4222", Prefix: "confab-nats"}
 	rest, err := c.load("nats-config", &config)
 	if err != nil {
 		return err
@@ -47,6 +49,13 @@ func natsConfig(_ context.Context, c call) error {
 	users, err := natsconfig.Users(manifests)
 	if err != nil {
 		return &process.UsageError{Err: err}
+	}
+	if config.Cluster {
+		if err := natsconfig.WriteKubernetes(dir, config.Prefix, users); err != nil {
+			return err
+		}
+		explainSecrets(c, dir)
+		return nil
 	}
 	if err := natsconfig.Write(dir, natsconfig.Server{Listen: config.Listen, StoreDir: config.StoreDir}, users); err != nil {
 		return err
@@ -92,4 +101,12 @@ func explainUsers(c call, dir, listen string, users []natsconfig.User) {
 	fmt.Fprintf(c.out, "  nats --server %s --nkey %s micro ls\n", url, natsconfig.SeedFile(dir, natsconfig.Viewer))
 	fmt.Fprint(c.out, "\nThe directory holds secrets: a seed is all that a program needs to be that user.\n"+
 		"After an upgrade run this command again, then nats-server --signal reload: permissions change, keys stay.\n")
+}
+
+// explainSecrets says what to do with the secrets for Kubernetes.
+func explainSecrets(c call, dir string) {
+	fmt.Fprintf(c.out, "The users of the cluster:\n  kubectl apply --filename %s\n\nFor people:\n", filepath.Join(dir, natsconfig.KubernetesFile))
+	fmt.Fprintf(c.out, "  kubectl port-forward service/confab-nats 4222\n  confab invite --nats-nkey %s\n", natsconfig.SeedFile(dir, natsconfig.Operator))
+	fmt.Fprint(c.out, "\nThe directory holds secrets: a seed is all that a program needs to be that user.\n"+
+		"After an upgrade run this command again, apply the file, and let each server read it (nats-server --signal reload): permissions change, keys stay.\n")
 }

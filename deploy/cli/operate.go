@@ -3,9 +3,12 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/standalone"
@@ -142,11 +145,27 @@ func declare(ctx context.Context, c call) error {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, max(config.Wait, time.Minute))
 	defer cancel()
-	if err := jetstream.Declare(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
+	if err := declareStore(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(c.out, "The streams and buckets are there.")
 	return err
+}
+
+// declareStore declares the store, and again until ctx ends while there is none to be reached: servers of a cluster that has just been started need some seconds to agree
+// on a leader.
+func declareStore(ctx context.Context, nc *nats.Conn, profile jetstream.Profile) error {
+	for {
+		err := jetstream.Declare(ctx, nc, profile)
+		if !errors.Is(err, jetstream.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 func noArguments(name string, rest []string) error {

@@ -36,9 +36,12 @@ func Write(dir string, server Server, users []User) error {
 	if err != nil {
 		return err
 	}
-	// A server that reads the file now must not find half of it.
-	path := filepath.Join(dir, ServerFile)
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+	return replaceFile(filepath.Join(dir, ServerFile), []byte(text))
+}
+
+// replaceFile writes a file that only this user of the machine can read; whoever reads it meanwhile does not find half of it.
+func replaceFile(path string, data []byte) error {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -90,28 +93,33 @@ func newSeed(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// O_EXCL: a file or link that appeared meanwhile is not written through.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := newFile(path, append(text, '\n')); err != nil {
 		return "", err
 	}
-	_, err = file.Write(append(text, '\n'))
-	if err := errors.Join(err, file.Close()); err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
-	}
 	return pair.PublicKey()
+}
+
+// newFile writes a secret where there is no file yet: one or a link that appeared meanwhile is not written through.
+func newFile(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }
 
 // Render returns the configuration of a server; keys holds the public key of each user. It refuses a user without a list of what is allowed,
 // which a server would take for leave to do everything.
 func Render(server Server, users []User, keys map[string]string) (string, error) {
-	for _, u := range users {
-		if len(u.Publish) == 0 || len(u.Subscribe) == 0 || !nkeys.IsValidPublicUserKey(keys[u.Name]) {
-			return "", fmt.Errorf("user %s has no key, or a list without an entry", u.Name)
-		}
+	accounts, err := renderAccounts(server.Anonymous, users, keys)
+	if err != nil {
+		return "", err
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `# Written by confab nats-config, which writes it anew; the keys stay.
+	return fmt.Sprintf(`# Written by confab nats-config, which writes it anew; the keys stay.
 server_name: confab
 listen: %s
 ping_interval: "5s"
@@ -120,14 +128,24 @@ jetstream {
   sync_interval: always # what is acknowledged survives a power cut
   strict: true # the server's preset: a request with a field too many is refused
 }
-system_account: %s
-`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), system)
-	if server.Anonymous != "" {
-		key, ok := keys[server.Anonymous]
-		if !ok {
-			return "", fmt.Errorf("the user %s of connections without a key has none itself", server.Anonymous)
+%s`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), accounts), nil
+}
+
+// renderAccounts returns the accounts and the users of a server's configuration; a connection without a key is the user anonymous, or refused where that is empty.
+func renderAccounts(anonymous string, users []User, keys map[string]string) (string, error) {
+	for _, u := range users {
+		if len(u.Publish) == 0 || len(u.Subscribe) == 0 || !nkeys.IsValidPublicUserKey(keys[u.Name]) {
+			return "", fmt.Errorf("user %s has no key, or a list without an entry", u.Name)
 		}
-		fmt.Fprintf(&b, "no_auth_user: %s # %s\n", key, server.Anonymous)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "system_account: %s\n", system)
+	if anonymous != "" {
+		key, ok := keys[anonymous]
+		if !ok {
+			return "", fmt.Errorf("the user %s of connections without a key has none itself", anonymous)
+		}
+		fmt.Fprintf(&b, "no_auth_user: %s # %s\n", key, anonymous)
 	}
 	b.WriteString("accounts {\n")
 	writeSystem(&b)

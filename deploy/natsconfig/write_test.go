@@ -21,6 +21,9 @@ func TestSecretsAreTheirOwnersAloneAndStay(t *testing.T) {
 		if err := Write(dir, server, users); err != nil {
 			t.Fatal(err)
 		}
+		if err := WriteKubernetes(dir, "confab-nats", users); err != nil {
+			t.Fatal(err)
+		}
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -47,7 +50,7 @@ func TestSecretsAreTheirOwnersAloneAndStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(first) != len(users)+1 {
+	if len(first) != len(users)+3 {
 		t.Errorf("there are %d files for %d users", len(first), len(users))
 	}
 }
