@@ -26,14 +26,15 @@ var arrows = map[string][]string{
 	"functions/cmd":           {"functions/...", "deploy/process"},
 	"edge": {"functions", "subjects", "subjects/wire", "github.com/nats-io/nats.go", "github.com/gin-gonic/gin", "github.com/gorilla/websocket",
 		"golang.org/x/time/rate", "github.com/prometheus/client_golang/prometheus"},
-	"edge/client":      {"subjects", "subjects/wire", "github.com/gorilla/websocket"},
-	"edge/web":         {},
-	"edge/web/build":   {"github.com/evanw/esbuild/pkg/api"},
-	"edge/web/webtest": {"github.com/chromedp/..."},
-	"edge/web/cmd":     {"edge/web/build"},
-	"edge/cmd":         {"deploy/edges", "deploy/process"},
-	"deploy/process":   {"functions", "subjects", "github.com/nats-io/nats.go", "go.yaml.in/yaml/v3", "golang.org/x/term"},
-	"deploy":           {"..."},
+	"edge/client":                  {"subjects", "subjects/wire", "github.com/gorilla/websocket"},
+	"edge/web":                     {},
+	"edge/web/build":               {"github.com/evanw/esbuild/pkg/api"},
+	"edge/web/webtest":             {"github.com/chromedp/..."},
+	"edge/web/cmd":                 {"edge/web/build"},
+	"edge/cmd":                     {"deploy/edges", "deploy/process"},
+	"deploy/process":               {"functions", "subjects", "github.com/nats-io/nats.go", "go.yaml.in/yaml/v3", "golang.org/x/term"},
+	"deploy":                       {"..."},
+	"deploy/e2e/kubernetes/charts": {"helm.sh/helm/v3/...", "sigs.k8s.io/yaml"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
@@ -96,4 +97,13 @@ func allows(allowed []string, imported string) bool {
 		}
 	}
 	return false
+}
+
+// TestKubernetesStaysOutOfTheModule: what runs a cluster in tests has a module of its own, and what speaks to KEDA has its own words of the protocol.
+func TestKubernetesStaysOutOfTheModule(t *testing.T) {
+	for _, heavy := range []string{"k8s.io/", "kedacore/", "go.etcd.io/", "helm.sh/"} {
+		if strings.Contains(text(t, "go.mod"), heavy) {
+			t.Errorf("go.mod names %s", heavy)
+		}
+	}
 }
