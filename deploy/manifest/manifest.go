@@ -35,6 +35,7 @@ const KindCall Kind = "call"
 type Manifest struct {
 	Function    subjects.Function          `yaml:"function"`
 	Kind        Kind                       `yaml:"kind"`
+	Command     []string                   `yaml:"command"` // what runs an instance in the folder of the manifest; none = the Go program there
 	Methods     map[subjects.Method]Method `yaml:"methods"`
 	Concurrency int                        `yaml:"concurrency"` // calls that one instance works on at once, from 1
 	Scale       Scale                      `yaml:"scale"`
@@ -124,6 +125,8 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("kind: %q is not %s", m.Kind, KindCall)
 	case len(m.Events) > 0:
 		return fmt.Errorf("events: a function of the kind %s has none", KindCall)
+	case slices.Contains(m.Command, "") || strings.ContainsRune(strings.Join(m.Command, ""), 0):
+		return errors.New("command: a program and its arguments, none of them empty")
 	case m.Concurrency < 1:
 		return errors.New("concurrency: must be 1 or more")
 	case m.Scale.Min < 0 || m.Scale.Max < max(1, m.Scale.Min) || m.Scale.Wake < 1 || m.Scale.Wake > m.Scale.Max:

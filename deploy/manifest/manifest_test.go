@@ -59,6 +59,7 @@ func TestABrokenManifestIsRefused(t *testing.T) {
 		"nothing that wakes":       {"wake: 1", "wake: 0", "scale:"},
 		"no hold":                  {"hold: 5s", "hold: 0s", "hold:"},
 		"events of a call":         {"events: []", "events: [posted]", "events:"},
+		"an empty command":         {"kind: call", "kind: call\ncommand: [node, '']", "command:"},
 		"no concurrency":           {"concurrency: 64", "concurrency: 0", "concurrency:"},
 		"a variable of others":     {"- CONFAB_ISSUERS", "- PATH", "environment:"},
 		"memory without a unit":    {"memory: 256Mi", "memory: 256", "resources:"},
