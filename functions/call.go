@@ -18,8 +18,10 @@ type Call struct {
 	User     subjects.User // "" before sign-in, and in calls that no user caused
 	Device   subjects.Device
 	Session  string
-	Address  string // of the client, for limits on failures
-	Data     []byte // the body as it came
+	Address  string         // of the client, for limits on failures
+	Data     []byte         // the body as it came
+	Job      subjects.JobID // of work for later: the id it was asked for under
+	Attempt  int            // of an entry and a job: how often it was handed over, from 1; 0 in other calls
 
 	decoded   any // the request, where it had to be decoded for its lane
 	decodeErr error

@@ -27,6 +27,9 @@ type Function struct {
 	Name        subjects.Function
 	Description string // at most MaxDescription bytes
 	Methods     []Method
+	Events      Events                                               // the entries of conversations that it works on, if any
+	Jobs        bool                                                 // it does work for later: calls of its own methods that Later, At and Every asked for
+	Retry       Retry                                                // of entries and jobs that fail
 	New         func(ctx context.Context, env Env) (Handlers, error) // called once an instance; ctx ends with the instance, after its drain
 }
 
@@ -89,6 +92,8 @@ type Options struct {
 	Unit         string                // what whoever started the instance calls it, such as a pod's name; it stands in every up
 	Began        time.Time             // when the process started, for the statistics; zero = not known
 	Ready        func(instance string) // called once, when calls can arrive
+
+	ping time.Duration // how often the server hears that a message is in hand; 0 = pingEvery
 }
 
 // The defaults of Options.
@@ -115,8 +120,11 @@ func (o Options) withDefaults() Options {
 
 // Validate returns an error that names the first thing that is wrong with the function's declaration.
 func (f Function) Validate() error {
-	if len(f.Methods) == 0 || f.New == nil {
-		return fmt.Errorf("function %q has no methods or no constructor", f.Name)
+	if len(f.Methods) == 0 && !f.takesEntries() || f.New == nil {
+		return fmt.Errorf("function %q has neither methods nor events, or no constructor", f.Name)
+	}
+	if _, _, err := subjects.ParseCall(string(f.Name) + "." + string(wire.MethodEntry)); err != nil {
+		return fmt.Errorf("function %q: %w", f.Name, err)
 	}
 	if f.Description == "" || len(f.Description) > MaxDescription {
 		return fmt.Errorf("function %s: the description must have 1 to %d bytes", f.Name, MaxDescription)
@@ -125,6 +133,9 @@ func (f Function) Validate() error {
 	for _, m := range f.Methods {
 		if _, _, err := subjects.ParseCall(string(f.Name) + "." + string(m.Name)); err != nil {
 			return fmt.Errorf("function %q, method %q: %w", f.Name, m.Name, err)
+		}
+		if m.Name == wire.MethodEntry && f.takesEntries() {
+			return fmt.Errorf("function %s: the name %s is taken by the handler of its entries", f.Name, m.Name)
 		}
 		if seen[m.Name] {
 			return fmt.Errorf("function %s names its method %s twice", f.Name, m.Name)
@@ -137,17 +148,18 @@ func (f Function) Validate() error {
 		}
 		seen[m.Name] = true
 	}
-	return nil
+	return f.validateWork()
 }
 
 // check compares the handlers that a constructor returned with what the function declares.
 func (f Function) check(handlers Handlers) error {
-	for _, m := range f.Methods {
+	declared := f.handled()
+	for _, m := range declared {
 		if handlers[m.Name] == nil {
 			return fmt.Errorf("function %s has no handler for its method %s", f.Name, m.Name)
 		}
 	}
-	if len(handlers) > len(f.Methods) {
+	if len(handlers) > len(declared) {
 		return fmt.Errorf("function %s has handlers for methods that it does not declare: %v", f.Name, slices.Sorted(maps.Keys(handlers)))
 	}
 	return nil

@@ -33,25 +33,45 @@ func newPool(workers, waiting int) *pool {
 func (p *pool) submit(name string, task func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lanes[name]
-	busy := name != "" && l != nil
-	if p.workers > 0 && !busy {
+	if l := p.lanes[name]; p.startable(name) || p.room > 0 && (l == nil || len(l.tasks) < p.perLane) {
+		p.add(name, task)
+		return true
+	}
+	return false
+}
+
+// put hands over a task that has a place already, because whoever has it bounds how many there are. It takes places from the tasks of submit only while
+// it waits.
+func (p *pool) put(name string, task func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.add(name, task)
+}
+
+// startable reports whether a task of a lane would not have to wait. mu is held.
+func (p *pool) startable(name string) bool {
+	return p.workers > 0 && (name == "" || p.lanes[name] == nil)
+}
+
+// add starts a task, or lets it wait. mu is held.
+func (p *pool) add(name string, task func()) {
+	if p.startable(name) {
 		p.workers--
 		p.working++
 		l := p.open(name)
 		go p.work(l, task)
-		return true
-	}
-	if p.room == 0 || busy && len(l.tasks) >= p.perLane {
-		return false
+		return
 	}
 	p.room--
-	if !busy {
+	var l *lane
+	if name != "" {
+		l = p.lanes[name]
+	}
+	if l == nil {
 		l = p.open(name)
 		p.ready = append(p.ready, l)
 	}
 	l.tasks = append(l.tasks, task)
-	return true
 }
 
 func (p *pool) open(name string) *lane {

@@ -116,6 +116,8 @@ type instance struct {
 	service   micro.Service
 	pool      *pool
 	announcer *announcer
+	feed      *feed // nil where the function works on calls alone
+	endpoints map[subjects.Method]*endpoint
 	counters  map[subjects.Method]*counters
 	activity  activity
 	ownCaller bool
@@ -130,8 +132,9 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	in := &instance{
 		base: base, function: f, env: env, opts: opts, nc: env.NATS, began: time.Now(),
 		pool: newPool(opts.Concurrency, opts.Waiting), counters: map[subjects.Method]*counters{},
+		endpoints: map[subjects.Method]*endpoint{},
 	}
-	for _, m := range f.Methods {
+	for _, m := range f.handled() {
 		in.counters[m.Name] = &counters{}
 	}
 	if in.env.Log == nil {
@@ -170,6 +173,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 
 // release gives back what newInstance made; it may follow a drain.
 func (in *instance) release() {
+	in.feed.close()
 	if err := in.service.Stop(); err != nil && !in.nc.IsClosed() {
 		in.log.Warn("service did not stop", "err", err)
 	}
@@ -191,9 +195,17 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 	if err := in.function.check(handlers); err != nil {
 		return err
 	}
+	for _, m := range in.function.handled() {
+		in.endpoints[m.Name] = &endpoint{instance: in, method: m, handler: handlers[m.Name], counters: in.counters[m.Name], lane: m.lane()}
+	}
 	for _, m := range in.function.Methods {
-		if err := in.addEndpoint(m, handlers[m.Name]); err != nil {
+		if err := in.addEndpoint(in.endpoints[m.Name]); err != nil {
 			return fmt.Errorf("add endpoint %s: %w", m.Name, err)
+		}
+	}
+	if in.function.works() {
+		if in.feed, err = newFeed(in); err != nil {
+			return err
 		}
 	}
 	in.activity.up()
@@ -201,6 +213,7 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 		return err
 	}
 	in.ready.Store(time.Now().UnixNano())
+	in.feed.start()
 	in.log.Info("instance ready", "instance", in.env.Instance, "took", time.Since(in.began))
 	if in.opts.Ready != nil {
 		in.opts.Ready(in.env.Instance)
@@ -208,9 +221,9 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 	return nil
 }
 
-func (in *instance) addEndpoint(m Method, handler Handler) error {
+func (in *instance) addEndpoint(e *endpoint) error {
+	m := e.method
 	subject := subjects.RPC(in.function.Name, m.Name)
-	e := &endpoint{instance: in, method: m, handler: handler, counters: in.counters[m.Name], lane: m.lane()}
 	return in.service.AddEndpoint(string(m.Name), micro.HandlerFunc(e.handle),
 		micro.WithEndpointSubject(subject),
 		micro.WithEndpointMetadata(map[string]string{
@@ -260,6 +273,7 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 	ctx, done := context.WithTimeout(in.base, in.opts.DrainTimeout)
 	defer done()
 	in.announcer.stop()
+	in.feed.hush()
 	in.flush()
 	select {
 	case <-time.After(byeHeard):
@@ -268,6 +282,7 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 	if err := in.service.Stop(); err != nil {
 		in.log.Warn("service did not stop", "err", err)
 	}
+	in.feed.unsubscribe()
 	// The answer to this flush comes after every message that the server sent before it forgot the subscriptions.
 	in.flush()
 	handedOver := make(chan struct{})
@@ -277,6 +292,7 @@ func (in *instance) drain(cancel context.CancelFunc) error {
 		case <-ctx.Done():
 		}
 	}
+	in.feed.refuse()
 	var err error
 	select {
 	case <-in.pool.drained():
@@ -302,6 +318,7 @@ func (in *instance) flush() {
 // abandon cancels what is at work and waits for it: handlers must return when their context ends.
 func (in *instance) abandon(cancel context.CancelFunc) {
 	in.announcer.stop()
+	in.feed.refuse()
 	if err := in.service.Stop(); err != nil && !in.nc.IsClosed() {
 		in.log.Warn("service did not stop", "err", err)
 	}

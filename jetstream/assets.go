@@ -89,6 +89,7 @@ func Assets() []Asset {
 				c.Retention = jetstream.WorkQueuePolicy
 				c.AllowMsgSchedules = true // the server refuses discard new beside it, so there is no limit that would discard old work
 				c.AllowMsgTTL = true
+				c.AllowDirect = true // a function may look at what it has scheduled, and at nothing else
 			},
 		},
 		Asset{

@@ -15,6 +15,16 @@ const (
 	HeaderErrorCode   = "Nats-Service-Error-Code"
 )
 
+// Headers of work for later. JetStream's own say when a message is to be published anew, under which subject, and how long that copy is kept; HeaderScheduler is
+// set on the copy by the server alone.
+const (
+	HeaderJob            = "Confab-Job" // the id of the job, as whoever asked for it knows it
+	HeaderSchedule       = "Nats-Schedule"
+	HeaderScheduleTarget = "Nats-Schedule-Target"
+	HeaderScheduleTTL    = "Nats-Schedule-TTL"
+	HeaderScheduler      = "Nats-Scheduler" // the subject that the message waited under
+)
+
 // Headers of a stored entry. Package jetstream writes and reads them; edges read HeaderEntry only.
 const (
 	HeaderEntry   = "Confab-Entry"   // seq=57 count=41 epoch=12 kind=message from=ada

@@ -30,6 +30,7 @@ const (
 	signalPrefix    = "im.signal."
 	userPrefix      = "im.user."
 	relayPrefix     = "im.call."
+	messagePrefix   = "im.msg."
 	jobPrefix       = "im.job."
 	schedulePrefix  = "im.sched."
 )
@@ -115,7 +116,18 @@ func Dead(f Function) string { return "im.dead." + string(f) }
 
 // Message returns the subject under which the entries of a conversation are stored.
 func Message(c Conversation) string {
-	return fmt.Sprintf("im.msg.p%02d.%s", c.Partition(), c)
+	return fmt.Sprintf(messagePrefix+"p%02d.%s", c.Partition(), c)
+}
+
+// ParseMessage returns the conversation of a subject that Message built, or an error that wraps ErrBadID.
+func ParseMessage(subject string) (Conversation, error) {
+	rest, _ := strings.CutPrefix(subject, messagePrefix)
+	_, id, _ := strings.Cut(rest, ".")
+	c, err := ParseConversation(id)
+	if err != nil || Message(c) != subject {
+		return "", badID("message", subject)
+	}
+	return c, nil
 }
 
 // Live returns the subject of live copies of a conversation's entries.

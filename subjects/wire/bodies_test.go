@@ -54,6 +54,7 @@ var requests = map[string]any{
 	"React":             &React{Conversation: "g.general", Seq: 57, ClientID: clientID, Emoji: "👍"},
 	"React-remove":      &React{Conversation: "g.general", Seq: 57, ClientID: clientID, Emoji: "👍", Remove: true},
 	"Append":            &Append{Conversation: "g.garden", Kind: KindMember, From: "ada", ClientID: "add-bob-1", Body: raw(MemberBody{User: "bob", Change: ChangeAdded, Role: RoleMember, By: "ada"})},
+	"EntryRef":          &EntryRef{Conversation: "g.general", Seq: 57, Sequence: 5702},
 	"HeadsQuery":        &HeadsQuery{After: "g.general", Limit: 100},
 	"PageQuery":         &PageQuery{Conversation: "g.general", Limit: 50},
 	"PageQuery-after":   &PageQuery{Conversation: "g.general", After: &seq55, Limit: 200, AtLeast: 57},

@@ -11,8 +11,23 @@ import (
 const HandTime = 15 * time.Second
 
 // MethodEntry is the name under which a function gets the entries of conversations: as the method of its handler, and of jobs on im.job.<function>.entry, which hand
-// it an entry again. No method that callers see has that name in a function that takes entries.
+// it an entry again that EntryRef names. No method that callers see has that name in a function that takes entries.
 const MethodEntry subjects.Method = "entry"
+
+// EntryRef is the data of a job that hands over an entry again. It has nothing of what the entry says, so that a recall erases that everywhere.
+type EntryRef struct {
+	Conversation subjects.Conversation `json:"conversation"`
+	Seq          Seq                   `json:"seq"`
+	Sequence     uint64                `json:"sequence"` // in the stream of the conversation's partition
+}
+
+// Validate returns an *Error with BadData where a field is missing.
+func (r *EntryRef) Validate() error {
+	if r.Conversation == "" || r.Seq == 0 || r.Sequence == 0 {
+		return Errorf(BadData, "conversation, seq and sequence are needed.")
+	}
+	return nil
+}
 
 // DeadLetter is what a runtime leaves on im.dead.<function> of an entry or a job that the function could not handle: either Entry or Job is there.
 type DeadLetter struct {
