@@ -171,6 +171,26 @@ func Environment(config any) ([]string, error) {
 	return names, nil
 }
 
+// Environ returns NAME=value for every field of config, a pointer to a struct as Load takes it, that is not empty, so that a program started with it as
+// its environment has the same configuration.
+func Environ(config any) ([]string, error) {
+	fields, err := fieldsOf(config)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, f := range fields {
+		text, err := f.text()
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", f.name, err)
+		}
+		if text != "" {
+			all = append(all, envName(f.name)+"="+text)
+		}
+	}
+	return all, nil
+}
+
 func envName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }

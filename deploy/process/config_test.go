@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -83,5 +84,24 @@ func TestHelpListsEverySettingWithItsDefault(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help lacks %q:\n%s", want, out.String())
 		}
+	}
+}
+
+func TestAProgramCanHandItsConfigurationToAnother(t *testing.T) {
+	want := testConfig{Listen: "here", Wait: 90 * time.Second, Hosts: []string{"a", "b"}, Calls: 0.5, Loud: true, Log: LogConfig{Level: "debug"}}
+	want.Peers = append(want.Peers, struct {
+		Name string `yaml:"name"`
+		Port int    `yaml:"port"`
+	}{"x: \"y\"\n", 1})
+	environ, err := Environ(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got testConfig
+	if _, err := Load("test", &got, Source{Env: environ}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q is read as %+v, %v", environ, got, err)
+	}
+	if environ, err = Environ(&testConfig{}); err != nil || len(environ) > 0 {
+		t.Errorf("an empty configuration is written as %q, %v", environ, err)
 	}
 }

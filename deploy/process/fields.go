@@ -134,17 +134,29 @@ func (f field) kind() string {
 	return "YAML"
 }
 
-// preset returns the default as it would be written, "" where it is empty.
+// preset returns the default as the help shows it, "" where it is empty.
 func (f field) preset() string {
-	if f.value.IsZero() {
-		return ""
+	if f.kind() == "YAML" && !f.value.IsZero() {
+		return fmt.Sprint(f.value.Interface())
 	}
-	if isStrings(f.value) {
-		parts := make([]string, f.value.Len())
+	text, _ := f.text()
+	return text
+}
+
+// text returns the value as set reads it, "" where it is empty.
+func (f field) text() (string, error) {
+	switch v := f.value; {
+	case v.IsZero():
+		return "", nil
+	case isStrings(v):
+		parts := make([]string, v.Len())
 		for i := range parts {
-			parts[i] = f.value.Index(i).String()
+			parts[i] = v.Index(i).String()
 		}
-		return strings.Join(parts, ",")
+		return strings.Join(parts, ","), nil
+	case f.kind() == "YAML":
+		text, err := yaml.Marshal(v.Interface())
+		return string(text), err
 	}
-	return fmt.Sprint(f.value.Interface())
+	return fmt.Sprint(f.value.Interface()), nil
 }
