@@ -2,8 +2,10 @@ package manifest
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/functions/auth"
@@ -87,4 +89,22 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse lets through what Validate refuses: %+v", m)
 		}
 	})
+}
+
+func TestWhatASupervisorKnows(t *testing.T) {
+	m, err := Parse(auth.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := m.Supervised()
+	if s.Function != "auth" || s.Drain != 10*time.Second || s.Memory != 256<<20 || s.CPU != 100 || s.Concurrency != m.Concurrency || s.Scale != m.Scale {
+		t.Errorf("of auth it knows %+v", s)
+	}
+	if !slices.Equal(s.Calls, []subjects.Function{"conversations"}) || !slices.Contains(s.Settings, "CONFAB_ISSUERS") {
+		t.Errorf("of auth it knows %+v", s)
+	}
+	m.Resources = Resources{CPU: "3", Memory: "2Gi"}
+	if s = m.Supervised(); s.CPU != 3000 || s.Memory != 2<<30 {
+		t.Errorf("%+v are %d thousandths and %d bytes", m.Resources, s.CPU, s.Memory)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/deploy/supervisor"
 	"github.com/confab-im/confab/functions/auth"
 	"github.com/confab-im/confab/subjects"
 )
@@ -24,16 +25,22 @@ const (
 
 // Config is the configuration of confab up.
 type Config struct {
-	Log        process.LogConfig
-	NATS       process.NATSConfig
-	NATSListen string  `conf:"nats-listen" help:"where the embedded NATS server listens, for the nats tool; loopback only"`
-	OpsListen  string  `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
-	Data       string  `conf:"data" help:"the directory that holds everything"`
-	Profile    Profile `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
-	CacheMiB   int     `conf:"cache-mib" help:"memory, in MiB, for messages that were read lately; 0 = leave it to the Go runtime"`
-	Owner      string  `conf:"owner" help:"the user whom the printed link signs in"`
-	Edge       edges.Config
-	Auth       auth.Config
+	Log         process.LogConfig
+	NATS        process.NATSConfig
+	NATSListen  string        `conf:"nats-listen" help:"where the embedded NATS server listens, for the nats tool; loopback only"`
+	OpsListen   string        `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
+	Data        string        `conf:"data" help:"the directory that holds everything"`
+	Profile     Profile       `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
+	CacheMiB    int           `conf:"cache-mib" help:"memory, in MiB, for messages that were read lately; 0 = leave it to the Go runtime"`
+	Owner       string        `conf:"owner" help:"the user whom the printed link signs in"`
+	Functions   Place         `conf:"functions" help:"where functions run: inside (this process) or processes (child processes, started when there is work)"`
+	IdleTimeout time.Duration `conf:"idle-timeout" help:"after how much time without calls a child process leaves"`
+	SleepAll    bool          `conf:"sleep-all" help:"let child processes of every function leave, also of those whose function.yaml keeps one"`
+	Edge        edges.Config
+	Auth        auth.Config
+
+	// Extra holds functions that are not confab's. They run as child processes wherever confab's own run.
+	Extra []supervisor.Entry
 }
 
 // DefaultConfig returns the configuration without any setting: everything on loopback, data in the user's data directory.
@@ -41,13 +48,15 @@ func DefaultConfig() Config {
 	front := edges.DefaultConfig()
 	front.Drain = time.Second // there is no other edge to spare a rush, and somebody waits for Ctrl-C
 	return Config{
-		NATSListen: "127.0.0.1:4222",
-		OpsListen:  "127.0.0.1:9090",
-		Data:       defaultData(),
-		Profile:    ProfileStandalone,
-		CacheMiB:   512,
-		Owner:      "owner",
-		Edge:       front,
+		NATSListen:  "127.0.0.1:4222",
+		OpsListen:   "127.0.0.1:9090",
+		Data:        defaultData(),
+		Profile:     ProfileStandalone,
+		CacheMiB:    512,
+		Owner:       "owner",
+		Functions:   PlaceInside,
+		IdleTimeout: supervisor.DefaultIdle,
+		Edge:        front,
 	}
 }
 
@@ -76,6 +85,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := subjects.ParseUser(c.Owner); err != nil {
 		return fmt.Errorf("owner: %w", err)
+	}
+	if err := c.validatePlace(); err != nil {
+		return err
 	}
 	if err := c.Edge.Validate(); err != nil {
 		return err

@@ -17,13 +17,6 @@ import (
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/edge"
-	"github.com/confab-im/confab/functions"
-	"github.com/confab-im/confab/functions/auth"
-	"github.com/confab-im/confab/functions/conversations"
-	"github.com/confab-im/confab/functions/history"
-	"github.com/confab-im/confab/functions/presence"
-	"github.com/confab-im/confab/functions/receipts"
-	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/jetstream"
 )
 
@@ -67,7 +60,9 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		return err
 	}
 	// The functions outlive the edge, so that its last calls are answered.
-	s.start(context.WithoutCancel(ctx))
+	if err := s.start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	return s.serve(ctx, public, out)
 }
@@ -78,9 +73,11 @@ type system struct {
 	log    *slog.Logger
 	server *server.Server // nil with an outside NATS server
 
-	cancel  context.CancelFunc
-	failed  chan error // the first function that ended; holds one
-	running []<-chan error
+	cancel   context.CancelFunc
+	failed   chan error // why the first part ended that should not have; holds one
+	running  []<-chan error
+	dismiss  context.CancelFunc // ends the supervisor
+	children <-chan error       // the result of the supervisor; nil = there is none
 }
 
 func (s *system) startServer() error {
@@ -136,63 +133,6 @@ func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 		}
 	}()
 	return nil
-}
-
-// parts returns every function of the all-in-one.
-func (s *system) parts() []functions.Function {
-	return []functions.Function{
-		auth.Function(s.config.Auth),
-		send.Function(send.Config{}),
-		history.Function(history.Config{}),
-		conversations.Function(conversations.Config{}),
-		receipts.Function(receipts.Config{}),
-		presence.Function(presence.Config{}),
-	}
-}
-
-// start runs every function until stop.
-func (s *system) start(ctx context.Context) {
-	ctx, s.cancel = context.WithCancel(ctx)
-	parts := s.parts()
-	s.failed = make(chan error, 1)
-	for _, f := range parts {
-		ended := make(chan error, 1)
-		s.running = append(s.running, ended)
-		go func() {
-			err := s.runFunction(ctx, f)
-			if ctx.Err() == nil {
-				select {
-				case s.failed <- fmt.Errorf("function %s ended: %w", f.Name, err):
-				default: // another one failed first, and its error ends the whole
-				}
-			}
-			ended <- err
-		}()
-	}
-}
-
-func (s *system) runFunction(ctx context.Context, f functions.Function) error {
-	nc, _, err := s.connect("im-" + string(f.Name))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	caller, err := functions.NewCaller(nc, s.log)
-	if err != nil {
-		return err
-	}
-	defer caller.Close()
-	return functions.Run(ctx, f, functions.Env{NATS: nc, Log: s.log, Caller: caller}, functions.Options{Version: process.Version()})
-}
-
-// stop drains the functions.
-func (s *system) stop() error {
-	s.cancel()
-	var errs []error
-	for _, ended := range s.running {
-		errs = append(errs, <-ended)
-	}
-	return errors.Join(errs...)
 }
 
 // serve runs the edge and the operators' listener until ctx ends or a part fails.
