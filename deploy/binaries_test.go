@@ -8,21 +8,45 @@ import (
 	"testing"
 )
 
-// TestAFunctionsProgramLinksOnlyWhatItNeeds follows imports from the programs of functions through the packages of this module. What those
-// import from elsewhere is where a program gets heavy.
-func TestAFunctionsProgramLinksOnlyWhatItNeeds(t *testing.T) {
-	heavy := []string{
-		"github.com/gin-gonic/gin", "github.com/gorilla/websocket", "google.golang.org/grpc", "github.com/prometheus/client_golang",
+// TestProgramsLinkOnlyWhatTheyNeed follows imports from the programs of functions, the edge and confab through the packages of this module. What
+// those import from elsewhere is where a program gets heavy.
+func TestProgramsLinkOnlyWhatTheyNeed(t *testing.T) {
+	grpc := []string{"google.golang.org/grpc", "deploy/scaler"}
+	heavy := append([]string{
+		"github.com/gin-gonic/gin", "github.com/gorilla/websocket", "github.com/prometheus/client_golang",
 		"github.com/nats-io/nats-server", "edge", "deploy/standalone", "deploy/ops",
+	}, grpc...)
+	imports, programs := links(t)
+	for _, other := range []string{"edge/cmd/edge", "deploy/cmd/confab"} {
+		if imports[other] == nil {
+			t.Fatalf("there is no program %s", other)
+		}
+		programs[other] = grpc
 	}
-	imports := map[string]map[string]bool{}
-	programs := map[string]bool{}
+	for program, unwanted := range programs {
+		if unwanted == nil {
+			unwanted = heavy
+		}
+		for imported, by := range reach(program, imports) {
+			for _, prefix := range unwanted {
+				if imported == prefix || strings.HasPrefix(imported, prefix+"/") {
+					t.Errorf("%s links %s, through %s", program, imported, by)
+				}
+			}
+		}
+	}
+}
+
+// links returns what each package imports, and the programs of functions.
+func links(t *testing.T) (imports map[string]map[string]bool, functions map[string][]string) {
+	t.Helper()
+	imports, functions = map[string]map[string]bool{}, map[string][]string{}
 	for _, src := range sources(t) {
 		if strings.HasSuffix(src.path, "_test.go") {
 			continue
 		}
 		if strings.HasPrefix(src.path, "functions/cmd/") {
-			programs[src.folder()] = true
+			functions[src.folder()] = nil
 		}
 		if imports[src.folder()] == nil {
 			imports[src.folder()] = map[string]bool{}
@@ -35,18 +59,10 @@ func TestAFunctionsProgramLinksOnlyWhatItNeeds(t *testing.T) {
 			imports[src.folder()][strings.TrimPrefix(imported, module+"/")] = true
 		}
 	}
-	if len(programs) < 6 {
-		t.Fatalf("only %d programs of functions found", len(programs))
+	if len(functions) < 6 {
+		t.Fatalf("only %d programs of functions found", len(functions))
 	}
-	for program := range programs {
-		for imported, by := range reach(program, imports) {
-			for _, prefix := range heavy {
-				if imported == prefix || strings.HasPrefix(imported, prefix+"/") {
-					t.Errorf("%s links %s, through %s", program, imported, by)
-				}
-			}
-		}
-	}
+	return imports, functions
 }
 
 // reach returns everything that a package imports, directly or through packages of this module, and through which one.

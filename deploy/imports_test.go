@@ -74,6 +74,23 @@ func TestOnlyOnePackageImportsTheJetStreamClient(t *testing.T) {
 	}
 }
 
+// TestOnlyTheScalerSpeaksGRPC also covers tests: everything else in confab speaks NATS.
+func TestOnlyTheScalerSpeaksGRPC(t *testing.T) {
+	for _, src := range sources(t) {
+		if src.folder() == "deploy/cmd/scaler" || src.folder() == "deploy/scaler" || strings.HasPrefix(src.folder(), "deploy/scaler/") {
+			continue
+		}
+		for _, spec := range src.file.Imports {
+			imported := strings.Trim(spec.Path.Value, `"`)
+			for _, module := range []string{"google.golang.org/grpc", "google.golang.org/protobuf"} {
+				if imported == module || strings.HasPrefix(imported, module+"/") {
+					t.Errorf("%s imports %s; only the scaler may", src.path, imported)
+				}
+			}
+		}
+	}
+}
+
 // rowOf returns the row of the table for a folder: its own, or that of the nearest folder above.
 func rowOf(folder string) (string, []string) {
 	for at := folder; at != "."; at = path.Dir(at) {

@@ -68,6 +68,9 @@ const (
 
 func TestFilesAndFunctionsAreShort(t *testing.T) {
 	for _, src := range sources(t) {
+		if ast.IsGenerated(src.file) {
+			continue
+		}
 		if lines := src.set.File(src.file.Pos()).LineCount(); lines > maxFile && !strings.Contains(comments(src.file), excuse) {
 			t.Errorf("%s has %d lines; split it, or say in a comment that it is %s …", src.path, lines, excuse)
 		}
@@ -96,6 +99,9 @@ func TestEveryPackageAndExportedNameHasAComment(t *testing.T) {
 	documented := map[string]bool{}
 	for _, src := range sources(t) {
 		if strings.HasSuffix(src.path, "_test.go") {
+			continue
+		}
+		if ast.IsGenerated(src.file) {
 			continue
 		}
 		documented[src.folder()] = documented[src.folder()] || src.file.Doc.Text() != ""

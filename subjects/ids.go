@@ -62,6 +62,14 @@ func ParseEdge(s string) (Edge, error) {
 	return Edge(s), nil
 }
 
+// ParseFunction returns s as the name of a function, or an error that wraps ErrBadID.
+func ParseFunction(s string) (Function, error) {
+	if !isName(s) {
+		return "", fmt.Errorf("%w: a function of %d bytes is not of the form [a-z][a-z0-9-]{0,31}", ErrBadID, len(s))
+	}
+	return Function(s), nil
+}
+
 // ParseCall splits the name of a call, such as "send.post", into function and method, or returns an error that wraps ErrBadID.
 func ParseCall(s string) (Function, Method, error) {
 	function, method, ok := strings.Cut(s, ".")

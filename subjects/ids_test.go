@@ -31,6 +31,7 @@ func TestHostileStringsAreNoIDs(t *testing.T) {
 		"new channel":  func(s string) error { _, err := NewConversation(KindChannel, s); return err },
 		"direct":       func(s string) error { _, err := Direct("ada", User(s)); return err },
 		"function":     func(s string) error { _, _, err := ParseCall(s + ".post"); return err },
+		"its name":     func(s string) error { _, err := ParseFunction(s); return err },
 		"method":       func(s string) error { _, _, err := ParseCall("send." + s); return err },
 		"live":         func(s string) error { _, err := ParseLive("im.live." + s); return err },
 		"signal":       func(s string) error { _, err := ParseSignal("im.signal.g." + s); return err },
