@@ -83,6 +83,44 @@ func (in *Instance) Stop(t testing.TB) {
 	}
 }
 
+// Call makes a call such as "dice.roll" in the name of a user, or of nobody with "", and returns the decoded answer, or the error that a caller gets. It waits until an instance
+// is up. Tests that make many calls use a Caller and functions.Invoke.
+func Call[Out any](t testing.TB, nc *nats.Conn, user subjects.User, call string, in any) (Out, error) {
+	t.Helper()
+	f, m, err := subjects.ParseCall(call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := functions.NewCaller(nc, Log(t))
+	if err != nil {
+		t.Fatalf("caller: %v", err)
+	}
+	defer caller.Close()
+	var from *functions.Call
+	if user != "" {
+		from = As(user)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return functions.Invoke[any, Out](ctx, caller, from, f, m, in)
+}
+
+// StandIn answers one call, such as "send.post", until the test ends: in the place of a function that the tested one asks.
+func StandIn(t testing.TB, nc *nats.Conn, call string, handler functions.Handler) *Instance {
+	t.Helper()
+	f, m, err := subjects.ParseCall(call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Run(t, nc, functions.Function{
+		Name: f, Description: "Stands in for " + call[:min(len(call), 15)],
+		Methods: []functions.Method{{Name: m, Idempotent: true}},
+		New: func(context.Context, functions.Env) (functions.Handlers, error) {
+			return functions.Handlers{m: handler}, nil
+		},
+	})
+}
+
 // Caller returns a Caller that is closed when the test ends.
 func Caller(t testing.TB, nc *nats.Conn) *functions.Caller {
 	t.Helper()
