@@ -257,9 +257,9 @@ func (e *Edge) forward(ctx context.Context, name string, from functions.Call, da
 	if from.User == "" && !method.Anonymous {
 		return nil, errNotYet
 	}
-	// Once for an instance to come up or for a try that is lost, and once for the work: the caller bounds each by the method's timeout.
-	timeout := 2 * time.Duration(method.TimeoutMS) * time.Millisecond
-	ctx, cancel := context.WithDeadline(ctx, begun.Add(min(max(timeout, functions.DefaultTimeout), maxCall)))
+	// Once for an instance to come up or for a try that is lost, and once for the work.
+	hold, work := e.caller.Times(f, m)
+	ctx, cancel := context.WithDeadline(ctx, begun.Add(min(max(hold+work, functions.DefaultTimeout), maxCall)))
 	defer cancel()
 	if ctx.Err() != nil {
 		return nil, wire.RetryAfter(wire.Unavailable, retrySoon, "The call waited too long behind others.")

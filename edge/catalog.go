@@ -91,8 +91,8 @@ func (e *Edge) await(ctx context.Context, f subjects.Function, m subjects.Method
 	}
 }
 
-// knows reports whether the edge has heard of a function.
-func (e *Edge) knows(f subjects.Function) bool { return e.caller.Instances(f) > 0 }
+// knows reports whether the edge is sure what a function answers: an instance has said so, or whoever deployed it.
+func (e *Edge) knows(f subjects.Function) bool { return e.caller.Knows(f) }
 
 // expected are the functions that every confab has. Once all have spoken up, one that is still silent is taken for unknown at once.
 var expected = []subjects.Function{funcAuth, "send", funcHistory, funcConversations, "receipts", funcPresence}

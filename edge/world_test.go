@@ -40,7 +40,18 @@ type world struct {
 	instances map[subjects.Function]*functionstest.Instance
 }
 
+// newWorld returns a world with an instance of each function.
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := sleepingWorld(t)
+	for _, f := range w.functions() {
+		w.start(f)
+	}
+	return w
+}
+
+// sleepingWorld returns a world in which no function is up.
+func sleepingWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, server: jetstreamtest.Start(t), tokens: map[string]wire.Identity{}, logs: map[subjects.Conversation][]json.RawMessage{},
@@ -49,10 +60,11 @@ func newWorld(t testing.TB) *world {
 	}
 	w.nc = w.server.Connect(t)
 	w.bucket()
-	for _, f := range []functions.Function{w.auth(), w.send(), w.history(), w.conversations(), w.presenceFunction(), w.echo()} {
-		w.start(f)
-	}
 	return w
+}
+
+func (w *world) functions() []functions.Function {
+	return []functions.Function{w.auth(), w.send(), w.history(), w.conversations(), w.presenceFunction(), w.echo()}
 }
 
 // start runs one instance of a function until the test ends, or its Stop.

@@ -110,7 +110,7 @@ func (c *Caller) Changed() <-chan struct{} { return c.table.now().changed }
 // not, as no instance took it or too many calls wait. The header belongs to Call from here on; it gains deadline and trace.
 func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Method, header nats.Header, data []byte) ([]byte, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
-		hold, timeout := c.times(f, m)
+		hold, timeout := c.Times(f, m)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, hold+timeout)
 		defer cancel()
@@ -133,13 +133,18 @@ func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Metho
 	return answer.Data, nil
 }
 
-// times returns how long a call is held at most, and how long its work may take.
-func (c *Caller) times(f subjects.Function, m subjects.Method) (hold, timeout time.Duration) {
+// Times returns how long a call is held at most, and how long its work may take. Whoever sets a deadline leaves both.
+func (c *Caller) Times(f subjects.Function, m subjects.Method) (hold, timeout time.Duration) {
 	timeout = DefaultTimeout
-	if method, known := c.table.now().method(f, m); known {
+	snapshot := c.table.now()
+	if method, known := snapshot.method(f, m); known {
 		timeout = method.timeout
 	}
-	return min(timeout, c.gates.limits.Hold), timeout
+	hold = timeout
+	if state := snapshot.functions[f]; state != nil && state.registered != nil && state.registered.HoldMS > 0 {
+		hold = time.Duration(state.registered.HoldMS) * time.Millisecond
+	}
+	return min(hold, c.gates.limits.Hold), timeout
 }
 
 // outgoing is a call between its tries.
@@ -230,7 +235,7 @@ func (c *Caller) heldCall(ctx context.Context, o *outgoing) *heldCall {
 		o.since = now
 	}
 	if o.until.IsZero() {
-		hold, _ := c.times(o.function, o.method)
+		hold, _ := c.Times(o.function, o.method)
 		o.until = now.Add(hold)
 		if deadline, ok := ctx.Deadline(); ok && deadline.Before(o.until) {
 			o.until = deadline

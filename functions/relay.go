@@ -82,7 +82,7 @@ func (r *Relay) call(ctx context.Context, msg *nats.Msg) ([]byte, error) {
 	if err != nil {
 		return nil, wire.Errorf(wire.UnknownCall, "There is no such call.")
 	}
-	hold, timeout := r.caller.times(f, m)
+	hold, timeout := r.caller.Times(f, m)
 	deadline := time.Now().Add(min(hold+timeout, relayTime))
 	if given, ok := parseDeadline(first(msg.Header, subjects.HeaderDeadline)); ok && given.Before(deadline) {
 		deadline = given

@@ -38,9 +38,12 @@ type table struct {
 	wg        sync.WaitGroup
 
 	instances map[subjects.Function]map[string]*known
-	methods   map[subjects.Function]map[subjects.Method]knownMethod // of functions without instances too
+	methods   map[subjects.Function]map[subjects.Method]knownMethod // as instances said, also of those that are gone
 	asked     map[subjects.Function]time.Time
 	broken    map[subjects.Function]*broken // of functions without instances
+
+	registry   *registry
+	registered map[subjects.Function]*registered
 }
 
 // known is one instance.
@@ -69,6 +72,8 @@ type functionState struct {
 	methods   map[subjects.Method]knownMethod
 	gate      *gate
 	broken    *broken // nil = not
+
+	registered *wire.Registered // nil = not
 }
 
 type knownMethod struct {
@@ -100,6 +105,8 @@ func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 		methods:   map[subjects.Function]map[subjects.Method]knownMethod{},
 		asked:     map[subjects.Function]time.Time{},
 		broken:    map[subjects.Function]*broken{},
+
+		registered: map[subjects.Function]*registered{},
 	}
 	t.current.Store(&snapshot{changed: make(chan struct{})})
 	// One channel for all, so that an instance's up and bye stay in order.
@@ -110,6 +117,11 @@ func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 			return nil, err
 		}
 		t.subs = append(t.subs, sub)
+	}
+	var err error
+	if t.registry, err = newRegistry(nc, log); err != nil {
+		t.unsubscribe()
+		return nil, err
 	}
 	connected := nc.StatusChanged(nats.CONNECTED)
 	t.wg.Go(func() {
@@ -146,6 +158,7 @@ func (t *table) unsubscribe() {
 
 func (t *table) close() {
 	t.unsubscribe()
+	t.registry.close()
 	close(t.done)
 	t.wg.Wait()
 }
@@ -159,6 +172,8 @@ func (t *table) run(connected <-chan nats.Status) {
 			return
 		case msg := <-t.events:
 			t.heard(msg)
+		case f := <-t.registry.found:
+			t.learn(f)
 		case f := <-t.questions:
 			if now := time.Now(); now.Sub(t.asked[f]) > askPause {
 				t.asked[f] = now
@@ -247,27 +262,19 @@ func (t *table) publishWho(f subjects.Function) {
 	}
 }
 
-// publish replaces the snapshot after a change of one function.
-func (t *table) publish(f subjects.Function) {
-	if len(t.instances[f]) > 0 {
-		t.methods[f] = merge(f, t.instances[f])
+// publish replaces the snapshot after a change of functions.
+func (t *table) publish(names ...subjects.Function) {
+	if len(names) == 0 {
+		return
 	}
 	old := t.now()
 	next := &snapshot{functions: maps.Clone(old.functions), changed: make(chan struct{})}
 	if next.functions == nil {
 		next.functions = map[subjects.Function]*functionState{}
 	}
-	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f]}
-	for _, k := range t.instances[f] {
-		state.capacity += max(1, k.up.Concurrency)
+	for _, f := range names {
+		next.functions[f] = t.state(f, old)
 	}
-	if before := old.functions[f]; before != nil {
-		state.waking = before.waking
-	}
-	if state.instances > 0 && old.asleep(f) {
-		state.waking++
-	}
-	next.functions[f] = state
 	for name, state := range next.functions {
 		for _, m := range state.methods {
 			if m.Public {
@@ -278,6 +285,31 @@ func (t *table) publish(f subjects.Function) {
 	slices.Sort(next.public)
 	t.current.Store(next)
 	close(old.changed)
+}
+
+// state returns what callers see of a function. While instances are up, what they say counts; while none is, what is registered; else what
+// instances said last.
+func (t *table) state(f subjects.Function, old *snapshot) *functionState {
+	if len(t.instances[f]) > 0 {
+		t.methods[f] = merge(f, t.instances[f])
+	}
+	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f]}
+	if r := t.registered[f]; r != nil && !r.void {
+		state.registered = &r.Registered
+		if state.instances == 0 {
+			state.methods = r.methods
+		}
+	}
+	for _, k := range t.instances[f] {
+		state.capacity += max(1, k.up.Concurrency)
+	}
+	if before := old.functions[f]; before != nil {
+		state.waking = before.waking
+	}
+	if state.instances > 0 && old.asleep(f) {
+		state.waking++
+	}
+	return state
 }
 
 // merge returns the methods of a function's instances. Where releases differ, the more careful word counts.
@@ -294,11 +326,7 @@ func merge(f subjects.Function, instances map[string]*known) map[subjects.Method
 				m.Idempotent = m.Idempotent && other.Idempotent
 				m.TimeoutMS = max(m.TimeoutMS, other.TimeoutMS)
 			}
-			timeout := DefaultTimeout
-			if m.TimeoutMS > 0 {
-				timeout = time.Duration(m.TimeoutMS) * time.Millisecond
-			}
-			methods[m.Name] = knownMethod{InstanceMethod: m, subject: subjects.RPC(f, m.Name), timeout: timeout}
+			methods[m.Name] = knownMethod{InstanceMethod: m, subject: subjects.RPC(f, m.Name), timeout: timeoutOf(m)}
 		}
 	}
 	return methods

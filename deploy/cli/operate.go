@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/standalone"
 	"github.com/confab-im/confab/functions"
@@ -125,11 +126,12 @@ func invite(ctx context.Context, c call) error {
 	return err
 }
 
-// declare makes the streams and buckets on an outside NATS server; programs that are not the all-in-one wait for it.
+// declare makes the streams and buckets on an outside NATS server and registers functions; programs that are not the all-in-one wait for it.
 func declare(ctx context.Context, c call) error {
 	config := struct {
 		operator
-		Replicas int `conf:"replicas" help:"copies of each stream: 1, or 3 on a cluster of three servers and more"`
+		Replicas  int      `conf:"replicas" help:"copies of each stream: 1, or 3 on a cluster of three servers and more"`
+		Manifests []string `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
 	}{operator: newOperator(), Replicas: 1}
 	rest, err := c.load("declare", &config)
 	if err != nil {
@@ -137,6 +139,10 @@ func declare(ctx context.Context, c call) error {
 	}
 	if err := noArguments("declare", rest); err != nil {
 		return err
+	}
+	manifests, err := readManifests(config.Manifests)
+	if err != nil {
+		return &process.UsageError{Err: err}
 	}
 	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
 	if err != nil {
@@ -148,7 +154,10 @@ func declare(ctx context.Context, c call) error {
 	if err := declareStore(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, "The streams and buckets are there.")
+	if err := manifest.Register(ctx, nc, manifests); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "The streams and buckets are there, and %d functions are registered.\n", len(manifests))
 	return err
 }
 

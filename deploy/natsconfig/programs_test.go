@@ -12,6 +12,7 @@ import (
 
 	"github.com/confab-im/confab/deploy/e2e"
 	"github.com/confab-im/confab/deploy/edges"
+	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/functions/auth"
@@ -34,6 +35,9 @@ func TestEveryProgramWorksAsItsOwnUser(t *testing.T) {
 	for _, user := range []string{Deployer, Operator} { // the second finds all there
 		if err := jetstream.Declare(ctx, w.connect(user), jetstream.Profile{}); err != nil {
 			t.Fatalf("declare as %s: %v", user, err)
+		}
+		if err := manifest.Register(ctx, w.connect(user), manifest.BuiltIn()); err != nil {
+			t.Fatalf("register as %s: %v", user, err)
 		}
 	}
 	for _, f := range []functions.Function{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/ops"
+	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/edge"
 	"github.com/confab-im/confab/jetstream"
@@ -112,16 +113,24 @@ func (s *system) declare(ctx context.Context) error {
 		defer nc.Close()
 		within, cancel := context.WithTimeout(ctx, declareTimeout)
 		defer cancel()
-		return jetstream.Declare(within, nc, jetstream.Profile{})
+		return declareAll(within, nc)
 	}
 	return s.keep(ctx, nc)
+}
+
+// declareAll makes the streams and buckets and registers the functions.
+func declareAll(ctx context.Context, nc *nats.Conn) error {
+	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
+		return err
+	}
+	return manifest.Register(ctx, nc, manifest.BuiltIn())
 }
 
 // keep returns when everything has been declared once, and goes on in the background.
 func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 	within, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
-	if err := jetstream.Declare(within, nc, jetstream.Profile{}); err != nil {
+	if err := declareAll(within, nc); err != nil {
 		nc.Close()
 		return err
 	}
