@@ -2,6 +2,12 @@
 {{- define "confab.natsServer" -}}
 {{- $nats := .Values.nats -}}
 {{- $replicas := int $nats.replicas -}}
+{{- if eq $replicas 2 -}}
+{{- fail "nats.replicas: two servers stop when one does; give 1, or 3 and more" -}}
+{{- end -}}
+{{- if lt (include "confab.seconds" $nats.lameDuck | int) 30 -}}
+{{- fail "nats.lameDuck: nats-server takes 30s and more" -}}
+{{- end -}}
 server_name: $POD_NAME
 listen: $NATS_CLIENTS
 http: $NATS_MONITOR

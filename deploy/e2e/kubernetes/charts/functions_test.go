@@ -1,0 +1,115 @@
+package charts
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/confab-im/confab/deploy/manifest"
+)
+
+// functionsOf returns the manifests of confab's functions, and that of the one of one's own.
+func functionsOf(t *testing.T) []manifest.Manifest {
+	t.Helper()
+	m, err := manifest.Parse([]byte(foreign))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(manifest.BuiltIn(), m)
+}
+
+// TestFunctionsRunAsTheirManifestsSay is also about a function of one's own, whose manifest the templates read themselves.
+func TestFunctionsRunAsTheirManifestsSay(t *testing.T) {
+	for name, c := range map[string]struct {
+		values string
+		least  func(m manifest.Manifest) int
+	}{
+		"as they say": {sets()["a function of one's own"], func(m manifest.Manifest) int { return m.Scale.Min }},
+		"all asleep":  {strings.Replace(sets()["a function of one's own"], "{own:", "{sleep: all, own:", 1), func(manifest.Manifest) int { return 0 }},
+		"all awake":   {strings.Replace(sets()["a function of one's own"], "{own:", "{sleep: none, own:", 1), func(m manifest.Manifest) int { return max(1, m.Scale.Min) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := render(t, c.values)
+			for _, m := range functionsOf(t) {
+				p := o.named(t, "confab-"+string(m.Function))
+				checkRun(t, p, m)
+				for _, s := range o.scaled {
+					if s.GetName() == p.name {
+						checkScale(t, s, m, c.least(m))
+					}
+				}
+			}
+		})
+	}
+}
+
+// checkRun compares a workload with the manifest.
+func checkRun(t *testing.T, p pod, m manifest.Manifest) {
+	t.Helper()
+	var longest time.Duration
+	for _, method := range m.Methods {
+		longest = max(longest, method.Timeout)
+	}
+	if grace := time.Duration(*p.template.Spec.TerminationGracePeriodSeconds) * time.Second; grace < longest+5*time.Second {
+		t.Errorf("%s may take %s to end, and its longest call %s", p.name, grace, longest)
+	}
+	c := p.template.Spec.Containers[0]
+	environment := map[string]string{}
+	for _, variable := range c.Env {
+		environment[variable.Name] = variable.Value
+	}
+	drain, err := time.ParseDuration(environment["CONFAB_DRAIN_TIMEOUT"])
+	if err != nil || drain < longest || environment["CONFAB_CONCURRENCY"] != fmt.Sprint(m.Concurrency) {
+		t.Errorf("%s drains for %q and works on %q calls at once", p.name, environment["CONFAB_DRAIN_TIMEOUT"], environment["CONFAB_CONCURRENCY"])
+	}
+	if want := "/etc/confab/nats/" + string(m.Function) + ".nk"; environment["CONFAB_NATS_NKEY"] != want {
+		t.Errorf("%s connects as %s, not %s", p.name, environment["CONFAB_NATS_NKEY"], want)
+	}
+	if c.Resources.Requests.Cpu().String() != m.Resources.CPU || c.Resources.Limits.Memory().String() != m.Resources.Memory {
+		t.Errorf("%s is given %v, its manifest asks for %v", p.name, c.Resources, m.Resources)
+	}
+}
+
+// checkScale compares what KEDA is told with the manifest.
+func checkScale(t *testing.T, s *unstructured.Unstructured, m manifest.Manifest, least int) {
+	t.Helper()
+	_, sleeps, _ := unstructured.NestedFieldNoCopy(s.Object, "spec", "idleReplicaCount")
+	want := least
+	if least == 0 {
+		want = m.Scale.Wake
+	}
+	if sleeps != (least == 0) || number(t, s, "minReplicaCount") != int64(want) || number(t, s, "maxReplicaCount") != int64(m.Scale.Max) {
+		t.Errorf("%s: sleeps %v, %d to %d; the manifest says %+v", m.Function, sleeps, number(t, s, "minReplicaCount"), number(t, s, "maxReplicaCount"), m.Scale)
+	}
+	triggers, _, _ := unstructured.NestedSlice(s.Object, "spec", "triggers")
+	metadata, _, _ := unstructured.NestedStringMap(triggers[0].(map[string]any), "metadata")
+	if len(triggers) != 1 || metadata["function"] != string(m.Function) || metadata["concurrency"] != fmt.Sprint(m.Concurrency) || number(t, s, "pollingInterval") != 1 {
+		t.Errorf("%s: %d triggers, the first is %v", m.Function, len(triggers), triggers[0])
+	}
+}
+
+func TestWhatCannotBeIsRefused(t *testing.T) {
+	for name, c := range map[string]struct{ values, want string }{
+		"a misspelt value":             {"{edge: {replica: 3}}", "replica"},
+		"a variable of nobody":         {"{functions: {builtIn: {send: {environment: {CONFAB_SPED: 1}}}}}", "send has no setting CONFAB_SPED"},
+		"a secret variable of nobody":  {"{functions: {builtIn: {send: {secrets: [{name: CONFAB_SPED, secret: a, key: b}]}}}}", "send has no setting CONFAB_SPED"},
+		"more to wake than there are":  {"{functions: {builtIn: {send: {scale: {wake: 9}}}}}", "1 ≤ wake ≤ max"},
+		"a function without a scale":   {"{functions: {own: {a: {image: i}}}}", "functions.own.a.concurrency is missing"},
+		"a function of confab's":       {"{functions: {own: {send: {image: i}}}}", "one of confab's own"},
+		"a function called as a part":  {"{functions: {own: {edge: {image: i, concurrency: 1, drain: 5s, scale: {min: 0, max: 1, wake: 1}, resources: {cpu: 1, memory: 1Gi}}}}}", "name of something else"},
+		"the manifest of another":      {"{functions: {own: {a: {image: i, manifest: 'function: b'}}}}", `function "b"`},
+		"no address of servers":        {"{nats: {enabled: false}}", "nats.url"},
+		"an ingress without a host":    {"{edge: {ingress: {enabled: true}}}", "edge.ingress.host"},
+		"servers that leave too early": {"{nats: {lameDuck: 20s}}", "nats.lameDuck"},
+		"two servers":                  {"{nats: {replicas: 2}}", "nats.replicas"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Render(chartDir, "confab", "chat", c.values); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
