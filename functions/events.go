@@ -72,15 +72,10 @@ func HandleEntry(f func(ctx context.Context, call *Call, entry *wire.Entry) erro
 	}
 }
 
-// knownKinds is what Events.Kinds may hold.
-var knownKinds = []wire.EntryKind{
-	wire.KindMessage, wire.KindEdit, wire.KindRecall, wire.KindReaction, wire.KindPin, wire.KindMember, wire.KindPolicy,
-}
-
 // validateWork checks what a function declares beside its methods.
 func (f Function) validateWork() error {
 	for i, kind := range f.Events.Kinds {
-		if !slices.Contains(knownKinds, kind) || slices.Contains(f.Events.Kinds[:i], kind) {
+		if !kind.Known() || slices.Contains(f.Events.Kinds[:i], kind) {
 			return fmt.Errorf("function %s: %q is no kind of entry, or stands twice", f.Name, kind)
 		}
 	}

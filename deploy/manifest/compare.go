@@ -11,7 +11,7 @@ import (
 	"github.com/confab-im/confab/subjects"
 )
 
-// Compare returns an error that says where the manifest and the code disagree: name, methods, and the variables of config, a pointer to the zero value of the
+// Compare returns an error that says where the manifest and the code disagree: name, methods, events, jobs, and the variables of config, a pointer to the zero value of the
 // function's settings. A test of each function calls it.
 func (m Manifest) Compare(f functions.Function, config any) error {
 	if f.Name != m.Function {
@@ -23,6 +23,9 @@ func (m Manifest) Compare(f functions.Function, config any) error {
 			Public: method.Public, Anonymous: method.Anonymous, Idempotent: method.Idempotent, Passive: method.Passive,
 			Timeout: cmp.Or(method.Timeout, functions.DefaultTimeout),
 		}
+	}
+	if !slices.Equal(slices.Sorted(slices.Values(f.Events.Kinds)), slices.Sorted(slices.Values(m.Events))) || f.Jobs != m.Jobs {
+		return fmt.Errorf("the code has the events %q and jobs %v, and the manifest %q and %v", f.Events.Kinds, f.Jobs, m.Events, m.Jobs)
 	}
 	if !maps.Equal(methods, m.Methods) {
 		return fmt.Errorf("the code has the methods\n%v\nand the manifest\n%v", methods, m.Methods)

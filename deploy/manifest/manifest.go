@@ -23,13 +23,17 @@ import (
 	"github.com/confab-im/confab/functions/receipts"
 	"github.com/confab-im/confab/functions/send"
 	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
 )
 
 // Kind says what makes a function work.
 type Kind string
 
-// KindCall is the kind of a function that answers calls; it is the only one there is yet.
-const KindCall Kind = "call"
+// The kinds. A function that answers calls may work on events and jobs beside.
+const (
+	KindCall  Kind = "call"  // answers calls
+	KindEvent Kind = "event" // answers none, and works on entries of conversations
+)
 
 // Manifest is one function.yaml.
 type Manifest struct {
@@ -40,7 +44,8 @@ type Manifest struct {
 	Concurrency int                        `yaml:"concurrency"` // calls that one instance works on at once, from 1
 	Scale       Scale                      `yaml:"scale"`
 	Hold        time.Duration              `yaml:"hold"`   // how long a caller keeps a call while no instance is up; above 0
-	Events      []string                   `yaml:"events"` // what wakes the function beside calls; empty for the kind call
+	Events      []wire.EntryKind           `yaml:"events"` // the kinds of entries that it works on; none = of no conversation
+	Jobs        bool                       `yaml:"jobs"`   // it calls itself later
 	NATS        Permissions                `yaml:"nats"`
 	Environment []string                   `yaml:"environment"` // the variables of the function's own settings
 	Resources   Resources                  `yaml:"resources"`
@@ -105,8 +110,11 @@ var (
 
 // Validate returns an error that names the first key whose value is out of its bounds.
 func (m Manifest) Validate() error {
-	if len(m.Methods) == 0 {
-		return errors.New("methods: there must be one at least")
+	if _, _, err := subjects.ParseCall(string(m.Function) + ".any"); err != nil {
+		return fmt.Errorf("function: %w", err)
+	}
+	if err := m.validateWork(); err != nil {
+		return err
 	}
 	for name, method := range m.Methods {
 		call := string(m.Function) + "." + string(name)
@@ -121,10 +129,6 @@ func (m Manifest) Validate() error {
 		}
 	}
 	switch {
-	case m.Kind != KindCall:
-		return fmt.Errorf("kind: %q is not %s", m.Kind, KindCall)
-	case len(m.Events) > 0:
-		return fmt.Errorf("events: a function of the kind %s has none", KindCall)
 	case slices.Contains(m.Command, "") || strings.ContainsRune(strings.Join(m.Command, ""), 0):
 		return errors.New("command: a program and its arguments, none of them empty")
 	case m.Concurrency < 1:
@@ -148,6 +152,31 @@ func (m Manifest) Validate() error {
 		if strings.HasPrefix(call, string(m.Function)+".") {
 			return fmt.Errorf("nats: calls: %s: a function does not call itself", call)
 		}
+	}
+	return nil
+}
+
+// validateWork checks what makes the function work.
+func (m Manifest) validateWork() error {
+	switch {
+	case m.Kind != KindCall && m.Kind != KindEvent:
+		return fmt.Errorf("kind: %q is neither %s nor %s", m.Kind, KindCall, KindEvent)
+	case m.Kind == KindCall && len(m.Methods) == 0:
+		return fmt.Errorf("methods: a function of the kind %s has one at least", KindCall)
+	case m.Kind == KindEvent && len(m.Methods) > 0 && !m.Jobs:
+		return fmt.Errorf("methods: a function of the kind %s has some for its jobs only; say jobs: true, or kind: %s", KindEvent, KindCall)
+	case m.Kind == KindEvent && len(m.Events) == 0:
+		return fmt.Errorf("events: a function of the kind %s names one at least", KindEvent)
+	case m.Jobs && len(m.Methods) == 0:
+		return errors.New("jobs: a function calls methods of its own later, and there are none")
+	}
+	for i, kind := range m.Events {
+		if !kind.Known() || slices.Contains(m.Events[:i], kind) {
+			return fmt.Errorf("events: %q is no kind of entry, or stands twice", kind)
+		}
+	}
+	if _, taken := m.Methods[wire.MethodEntry]; taken && len(m.Events) > 0 {
+		return fmt.Errorf("methods: the name %s is taken by the handler of entries", wire.MethodEntry)
 	}
 	return nil
 }

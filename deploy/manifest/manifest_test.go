@@ -14,7 +14,9 @@ import (
 	"github.com/confab-im/confab/functions/presence"
 	"github.com/confab-im/confab/functions/receipts"
 	"github.com/confab-im/confab/functions/send"
+	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
 )
 
 func TestManifestsSayWhatTheCodeSays(t *testing.T) {
@@ -60,7 +62,11 @@ func TestABrokenManifestIsRefused(t *testing.T) {
 		"more at least than most":  {"min: 1, max: 8", "min: 9, max: 8", "scale:"},
 		"nothing that wakes":       {"wake: 1", "wake: 0", "scale:"},
 		"no hold":                  {"hold: 5s", "hold: 0s", "hold:"},
-		"events of a call":         {"events: []", "events: [posted]", "events:"},
+		"an unknown event":         {"events: []", "events: [posted]", "events:"},
+		"an event twice":           {"events: []", "events: [edit, message, edit]", "events:"},
+		"an event without events":  {"kind: call", "kind: event\njobs: true", "events:"},
+		"calls of an event":        {"kind: call", "kind: event", "methods:"},
+		"a function without name":  {"function: auth", "function: Auth", "function:"},
 		"an empty command":         {"kind: call", "kind: call\ncommand: [node, '']", "command:"},
 		"no concurrency":           {"concurrency: 64", "concurrency: 0", "concurrency:"},
 		"a variable of others":     {"- CONFAB_ISSUERS", "- PATH", "environment:"},
@@ -78,6 +84,39 @@ func TestABrokenManifestIsRefused(t *testing.T) {
 				t.Errorf("the error is %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestWhatWorksOnEventsHasConsumers(t *testing.T) {
+	const text = "function: counter\nkind: event\nevents: [message, edit]\nconcurrency: 8\nscale: {min: 0, max: 4, wake: 1}\nhold: 5s\nresources: {cpu: 100m, memory: 64Mi}\n"
+	event, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := Parse([]byte(strings.Replace(text, "kind: event", "kind: call\njobs: true\nmethods: {reset: {timeout: 5s}}", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse([]byte(strings.Replace(text, "kind: event", "kind: call\nmethods: {entry: {timeout: 5s}}", 1))); err == nil || !strings.Contains(err.Error(), "the name entry is taken") {
+		t.Errorf("a method under the name of the handler: %v", err)
+	}
+	if _, err := Parse([]byte(strings.Replace(text, "events: [message, edit]", "jobs: true\nevents: [pin]", 1))); err == nil || !strings.Contains(err.Error(), "jobs:") {
+		t.Errorf("jobs without methods: %v", err)
+	}
+	got := Consumers(append(BuiltIn(), event, both))
+	if len(got) != 2 || got[0] != (jetstream.ConsumerSpec{Function: "counter", Entries: true}) || got[1] != (jetstream.ConsumerSpec{Function: "counter", Entries: true, Jobs: true}) {
+		t.Errorf("the consumers are %+v", got)
+	}
+	code := functions.Function{
+		Name: "counter", Events: functions.Events{Kinds: []wire.EntryKind{wire.KindEdit, wire.KindMessage}}, Jobs: true,
+		Methods: []functions.Method{{Name: "reset"}},
+	}
+	if err := both.Compare(code, &struct{}{}); err != nil {
+		t.Error(err)
+	}
+	code.Events.Kinds = code.Events.Kinds[:1]
+	if err := both.Compare(code, &struct{}{}); err == nil {
+		t.Error("code and manifest name other events, and compare equal")
 	}
 }
 

@@ -132,6 +132,7 @@ func (t *table) addFunction(m manifest.Manifest) error {
 		}
 		*part.to = append(*part.to, found...)
 	}
+	u.Publish = append(u.Publish, working(m)...)
 	if relayed := t.relayedOf(p.Calls); len(relayed) > 0 {
 		u.Publish = append(u.Publish, relayed...)
 		t.relayed = append(t.relayed, u.Name)
@@ -237,7 +238,7 @@ func declaring() []string {
 }
 
 func (t *table) addDeployer() error {
-	t.add(User{Name: Deployer, Publish: declaring()})
+	t.add(User{Name: Deployer, Publish: append(declaring(), supplying(false)...)})
 	return nil
 }
 
@@ -247,7 +248,7 @@ func (t *table) addOperator() error {
 		return err
 	}
 	publish, subscribe := caller()
-	publish = append(append(publish, declaring()...), calls...)
+	publish = append(append(append(append(publish, declaring()...), supplying(true)...), reviving()...), calls...)
 	for _, stream := range everyStream() {
 		publish = append(publish, subjects.ConsumerReads(stream)...)
 	}

@@ -35,7 +35,13 @@ type world struct {
 // start writes the configuration, lets a server read it as nats-server does, and starts it. What is given is allowed to every user beside.
 func start(t testing.TB, publish ...string) *world {
 	t.Helper()
-	users, err := Users(manifest.BuiltIn())
+	return startWith(t, manifest.BuiltIn(), publish...)
+}
+
+// startWith is start with the functions of other manifests.
+func startWith(t testing.TB, manifests []manifest.Manifest, publish ...string) *world {
+	t.Helper()
+	users, err := Users(manifests)
 	if err != nil {
 		t.Fatal(err)
 	}

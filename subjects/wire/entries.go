@@ -20,6 +20,15 @@ const (
 	KindPolicy   EntryKind = "policy"
 )
 
+// Known reports whether the kind belongs to those above.
+func (k EntryKind) Known() bool {
+	switch k {
+	case KindMessage, KindEdit, KindRecall, KindReaction, KindPin, KindMember, KindPolicy:
+		return true
+	}
+	return false
+}
+
 // Entry is one entry of a conversation's log, as it is stored, as it travels live and as clients read it. What later entries changed in
 // it is folded in on reading only: EditedAt, Recalled and Reactions are never stored.
 type Entry struct {
