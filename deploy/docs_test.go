@@ -131,7 +131,15 @@ func TestSettingsInTheDocsExist(t *testing.T) {
 			t.Errorf("deploy/README.md names --%s, which no program has", match[1])
 		}
 	}
-	for path, markdown := range texts(t) {
+	all := texts(t)
+	templates, err := filepath.Glob("chart/templates/*")
+	if err != nil || len(templates) < 5 {
+		t.Fatalf("the chart has the templates %v (%v)", templates, err)
+	}
+	for _, path := range templates {
+		all["deploy/"+path] = text(t, "deploy/"+path)
+	}
+	for path, markdown := range all {
 		for _, match := range variable.FindAllStringSubmatch(markdown, -1) {
 			if name := strings.ReplaceAll(strings.ToLower(match[1]), "_", "-"); !known[name] {
 				t.Errorf("%s names CONFAB_%s, which no program reads", path, match[1])
