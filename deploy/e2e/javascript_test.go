@@ -112,6 +112,26 @@ func TestAFunctionInAnotherLanguage(t *testing.T) {
 	t.Run("an instance that nobody needs leaves", w.idle)
 }
 
+// TestConfabStartsAFunctionInAnotherLanguage runs the example as its author would: by its folder, in a process that is there while it is needed.
+func TestConfabStartsAFunctionInAnotherLanguage(t *testing.T) {
+	if testing.Short() {
+		return // it needs node
+	}
+	needNode(t)
+	p, target, _ := up(t, t.TempDir(), "--function", pollFolder, "--idle-timeout", "500ms", "--log", "info")
+	ada := register(t, target, "ada")
+	for _, question := range []string{"Lunch?", "Dinner?"} {
+		opened := call[wire.Posted](ada, "poll.open", openPoll{"g.general", client.NewClientID(), question, []string{"yes", "no"}})
+		if results := call[pollResults](ada, "poll.results", pollQuery{"g.general", opened.Seq}); results.Question != question {
+			t.Errorf("the results are %+v", results)
+		}
+		p.says(t, "instance left")
+	}
+	if code := p.stop(t); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+}
+
 // pollWorld is a group of ada and bob, and eve, who is not in it.
 type pollWorld struct {
 	ada, bob, eve *peer

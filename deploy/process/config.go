@@ -33,7 +33,7 @@ func System() Source { return Source{Args: os.Args[1:], Env: os.Environ(), Help:
 
 // Load fills config, a pointer to a struct that holds the defaults, and returns what stands on the command line behind the flags. Flags
 // win over the environment, which wins over the file, which wins over the defaults. A name that config does not have is an error, so that a misspelt
-// setting is never silently without effect. Fields take part that have the tags conf:"name" and help:"sentence"; embedded structs and
+// setting is never silently without effect; an Adopter may know variables that it does not have. A flag of a list may be given more than once. Fields take part that have the tags conf:"name" and help:"sentence"; embedded structs and
 // struct fields without a name are part of the same flat list.
 func Load(program string, config any, src Source) (rest []string, err error) {
 	fields, err := fieldsOf(config)
@@ -44,10 +44,7 @@ func Load(program string, config any, src Source) (rest []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := parseEnv(fields, src.Env)
-	if err != nil {
-		return nil, err
-	}
+	env, others := parseEnv(fields, src.Env)
 	path := env[configKey]
 	if given, ok := flags[configKey]; ok {
 		path = given
@@ -69,12 +66,27 @@ func Load(program string, config any, src Source) (rest []string, err error) {
 			}
 		}
 	}
+	if a, ok := config.(Adopter); ok && len(others) > 0 {
+		if others, err = a.Adopt(others); err != nil {
+			return nil, err
+		}
+	}
+	if len(others) > 0 {
+		variable, _, _ := strings.Cut(others[0], "=")
+		return nil, fmt.Errorf("the environment sets %s, which is no setting of this program%s", variable, suggestion(keyOf(variable), fields))
+	}
 	if v, ok := config.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
 			return nil, err
 		}
 	}
 	return rest, nil
+}
+
+// Adopter is a configuration of a program that passes variables on to others. When all settings are read, Load hands it those variables of confab, as NAME=value,
+// that are none of its settings; it keeps what is for others, and returns the rest, which is an error.
+type Adopter interface {
+	Adopt(variables []string) (unknown []string, err error)
 }
 
 func parseFlags(program string, fields []field, src Source) (map[string]string, []string, error) {
@@ -84,10 +96,22 @@ func parseFlags(program string, fields []field, src Source) (map[string]string, 
 	note := func(name string) func(string) error {
 		return func(text string) error { values[name] = text; return nil }
 	}
+	add := func(name string) func(string) error {
+		return func(text string) error {
+			if before, ok := values[name]; ok {
+				text = before + "," + text
+			}
+			values[name] = text
+			return nil
+		}
+	}
 	for _, f := range fields {
-		if f.isBool() {
+		switch {
+		case f.isBool():
 			set.BoolFunc(f.name, "", note(f.name))
-		} else {
+		case isStrings(f.value):
+			set.Func(f.name, "", add(f.name))
+		default:
 			set.Func(f.name, "", note(f.name))
 		}
 	}
@@ -116,21 +140,30 @@ func lastFlag(args []string, fields []field) string {
 	return ""
 }
 
-func parseEnv(fields []field, environ []string) (map[string]string, error) {
-	values := map[string]string{}
+// parseEnv returns the values of fields, and what else of confab there is in the environment.
+func parseEnv(fields []field, environ []string) (values map[string]string, others []string) {
+	values = map[string]string{}
 	for _, pair := range environ {
 		variable, text, _ := strings.Cut(pair, "=")
-		key, ours := strings.CutPrefix(variable, EnvPrefix)
-		if !ours {
-			continue
+		key := keyOf(variable)
+		switch {
+		case key == "":
+		case known(key, fields):
+			values[key] = text
+		default:
+			others = append(others, pair)
 		}
-		key = strings.ReplaceAll(strings.ToLower(key), "_", "-")
-		if !known(key, fields) {
-			return nil, fmt.Errorf("the environment sets %s, which is no setting of this program%s", variable, suggestion(key, fields))
-		}
-		values[key] = text
 	}
-	return values, nil
+	return values, others
+}
+
+// keyOf returns the name of the setting that a variable is for, "" where it is not one of confab.
+func keyOf(variable string) string {
+	key, ours := strings.CutPrefix(variable, EnvPrefix)
+	if !ours {
+		return ""
+	}
+	return strings.ReplaceAll(strings.ToLower(key), "_", "-")
 }
 
 func loadFile(path string, fields []field) error {

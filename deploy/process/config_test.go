@@ -74,6 +74,35 @@ func TestAnUnknownOrWrongSettingIsAnErrorThatHelps(t *testing.T) {
 	}
 }
 
+// family is a configuration that passes on what is for its child.
+type family struct {
+	testConfig
+	child []string
+}
+
+func (f *family) Adopt(variables []string) (unknown []string, err error) {
+	for _, pair := range variables {
+		if strings.HasPrefix(pair, "CONFAB_CHILD_") && len(f.Hosts) > 0 { // settings are read before
+			f.child = append(f.child, pair)
+		} else {
+			unknown = append(unknown, pair)
+		}
+	}
+	return unknown, nil
+}
+
+func TestVariablesOfOthersAndListsOfManyFlags(t *testing.T) {
+	var f family
+	src := Source{Args: []string{"--hosts", "a", "--hosts=b,c"}, Env: []string{"CONFAB_CHILD_NAME=x=y", "CONFAB_WAIT=1s"}}
+	if _, err := Load("test", &f, src); err != nil || !reflect.DeepEqual(f.Hosts, []string{"a", "b", "c"}) || !reflect.DeepEqual(f.child, []string{"CONFAB_CHILD_NAME=x=y"}) {
+		t.Errorf("loaded %+v, %v", f, err)
+	}
+	src.Env = append(src.Env, "CONFAB_CHILDREN=2")
+	if _, err := Load("test", &family{}, src); err == nil || !strings.Contains(err.Error(), "CONFAB_CHILDREN, which is no setting") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestHelpListsEverySettingWithItsDefault(t *testing.T) {
 	var out strings.Builder
 	_, err := Load("test", &testConfig{Listen: "here"}, Source{Args: []string{"--help"}, Help: &out})

@@ -26,6 +26,19 @@ type Program struct {
 	Command  []string // the program, absolute, and its arguments
 }
 
+// Settings returns the names of the variables of the functions in some folders, as their manifests list them.
+func Settings(folders []string) ([]string, error) {
+	var all []string
+	for _, folder := range folders {
+		p, err := read(folder)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Manifest.Environment...)
+	}
+	return all, nil
+}
+
 // Open reads the manifests of the functions in some folders, and builds those that are written in Go; their programs are put into the folder cache. The error names
 // what is wrong with the first that cannot be run, with all that the compiler says.
 func Open(ctx context.Context, folders []string, cache string) ([]Program, error) {

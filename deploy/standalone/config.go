@@ -36,11 +36,11 @@ type Config struct {
 	Functions   Place         `conf:"functions" help:"where functions run: inside (this process) or processes (child processes, started when there is work)"`
 	IdleTimeout time.Duration `conf:"idle-timeout" help:"after how much time without calls a child process leaves"`
 	SleepAll    bool          `conf:"sleep-all" help:"let child processes of every function leave, also of those whose function.yaml keeps one"`
+	Function    []string      `conf:"function" help:"folder of a function of your own, with its function.yaml; it runs in child processes. May be given more than once"`
 	Edge        edges.Config
 	Auth        auth.Config
 
-	// Extra holds functions that are not confab's. They run as child processes wherever confab's own run.
-	Extra []supervisor.Entry
+	environment []string // the settings of the functions in folders, NAME=value
 }
 
 // DefaultConfig returns the configuration without any setting: everything on loopback, data in the user's data directory.

@@ -14,9 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/confab-im/confab/deploy/edges"
-	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/deploy/source"
 	"github.com/confab-im/confab/edge"
 	"github.com/confab-im/confab/jetstream"
 )
@@ -45,6 +46,9 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 	defer func() { _ = public.Close() }()
 
 	s := system{config: config, log: log}
+	if err := s.openOwn(ctx); err != nil {
+		return err
+	}
 	if config.NATS.URL == "" {
 		if err := s.startServer(); err != nil {
 			return err
@@ -72,7 +76,8 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 type system struct {
 	config Config
 	log    *slog.Logger
-	server *server.Server // nil with an outside NATS server
+	server *server.Server   // nil with an outside NATS server
+	own    []source.Program // the functions in folders
 
 	cancel   context.CancelFunc
 	failed   chan error // why the first part ended that should not have; holds one
@@ -113,24 +118,27 @@ func (s *system) declare(ctx context.Context) error {
 		defer nc.Close()
 		within, cancel := context.WithTimeout(ctx, declareTimeout)
 		defer cancel()
-		return declareAll(within, nc)
+		return s.declareAll(within, nc)
 	}
 	return s.keep(ctx, nc)
 }
 
 // declareAll makes the streams and buckets and registers the functions.
-func declareAll(ctx context.Context, nc *nats.Conn) error {
+func (s *system) declareAll(ctx context.Context, nc *nats.Conn) error {
 	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
 		return err
 	}
-	return manifest.Register(ctx, nc, manifest.BuiltIn())
+	if err := s.unregisterFormer(ctx, nc); err != nil {
+		return err
+	}
+	return manifest.Register(ctx, nc, source.Manifests(s.own))
 }
 
 // keep returns when everything has been declared once, and goes on in the background.
 func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 	within, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
-	if err := declareAll(within, nc); err != nil {
+	if err := s.declareAll(within, nc); err != nil {
 		nc.Close()
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/confab-im/confab/deploy/manifest"
@@ -56,7 +55,10 @@ func (s *system) connectionOf(subjects.Function) ([]string, error) {
 
 // entries returns what is run as child processes: the functions that are not confab's, and confab's own where they do not run inside.
 func (s *system) entries() ([]supervisor.Entry, error) {
-	all := slices.Clone(s.config.Extra)
+	var all []supervisor.Entry
+	for _, p := range s.own {
+		all = append(all, supervisor.Entry{Supervised: p.Manifest.Supervised(), Command: p.Command, Dir: p.Dir, Environment: s.config.settingsOf(p.Manifest)})
+	}
 	if s.config.Functions != PlaceProcesses {
 		return all, nil
 	}
