@@ -66,7 +66,7 @@ var publishing = map[string]string{
 	"im.call.history.page": "operator",
 	"im.edge.e.drain":      "operator",
 	"im.edge.e.kick":       "operator",
-	"im.edge.e.stats":      "operator viewer",
+	"im.edge.e.stats":      "operator viewer scaler",
 
 	"$KV.IM_USERS.ada":                     "auth",
 	"$KV.IM_USERS.credential.ada":          "auth",
@@ -151,6 +151,7 @@ var publishing = map[string]string{
 	"_R_.api.STREAM.DELETE.IM_JOBS":                              nobody,
 	"_api.STREAM.DELETE.IM_JOBS":                                 nobody,
 	"_INBOX_operator.x":                                          allFunctions + " edge",
+	"_INBOX_scaler.x":                                            "edge", // how many connections it has
 	"_INBOX_send.x":                                              nobody, // it calls nobody
 }
 
@@ -183,6 +184,7 @@ var subscribing = map[string]string{
 	"im.user.ada":               "edge",
 	"im.user.>":                 "edge", // a server takes the > for a token that * allows; nothing of ours is deeper
 	"im.presence.>":             "edge viewer",
+	"im.presence.e.*":           "edge viewer scaler",
 	"im.scale.*.up":             callers + " viewer " + starters,
 	"im.scale.*.bye":            callers + " viewer " + starters,
 	"im.scale.send.who":         "send operator viewer " + starters,

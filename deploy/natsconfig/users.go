@@ -209,13 +209,14 @@ func (t *table) addEdge() error {
 	}
 	t.add(User{
 		Name:      Edge,
-		Publish:   append(append(append(publish, rpc...), inboxes(append(t.relayed, Operator)...)...), answersToViewers, subjects.AllSignals, records["leases"], records["devices"]),
+		Publish:   append(append(append(publish, rpc...), inboxes(append(t.relayed, Operator, Scaler)...)...), answersToViewers, subjects.AllSignals, records["leases"], records["devices"]),
 		Subscribe: append(subscribe, subjects.AllLive, subjects.AllSignals, subjects.AllUserEvents, subjects.AllPresence, subjects.AllEdges, subjects.AllCalls+" "+subjects.RelayQueue),
 	})
 	return nil
 }
 
-// addStarters adds those who start instances: they hear what callers and instances say and look at what waits, and tell callers what does not start.
+// addStarters adds those who start instances: they hear what callers and instances say and look at what waits, and tell callers what does not start. The scaler
+// also asks edges for how many connections they have.
 func (t *table) addStarters() error {
 	publish := append(reads(subjects.BucketStream(subjects.BucketConfig)), subjects.AllOf(subjects.Who), subjects.AllOf(subjects.Broken))
 	for _, stream := range append(messageStreams(), subjects.StreamJobs) {
@@ -223,7 +224,11 @@ func (t *table) addStarters() error {
 	}
 	for _, name := range []string{Scaler, Supervisor} {
 		// Entries and jobs are heard, and not read, to find out at once that something waits.
-		t.add(User{Name: name, Publish: slices.Clone(publish), Subscribe: []string{subjects.AllScale, subjects.AllRegistered, subjects.AllLive, subjects.AllJobs}})
+		u := User{Name: name, Publish: slices.Clone(publish), Subscribe: []string{subjects.AllScale, subjects.AllRegistered, subjects.AllLive, subjects.AllJobs}}
+		if name == Scaler {
+			u.Publish, u.Subscribe = append(u.Publish, subjects.EdgeRequest("*", subjects.EdgeStats)), append(u.Subscribe, subjects.AllLeases)
+		}
+		t.add(u)
 	}
 	return nil
 }

@@ -16,16 +16,13 @@ const (
 	pushApart = 100 * time.Millisecond // at least, whatever happens in between
 )
 
-// metricPrefix and the name of a function are the name of its metric.
-const metricPrefix = "confab-"
-
 // IsActive answers KEDA's poll. It never says no before it has listened for long enough: KEDA would take instances away.
 func (s *Scaler) IsActive(ctx context.Context, ref *externalscaler.ScaledObjectRef) (*externalscaler.IsActiveResponse, error) {
 	t, err := s.known(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	active := t.active(s.watcher.Of(t.function))
+	active := t.function == "" || t.active(s.watcher.Of(t.function)) // edges never sleep
 	if !active && !s.watcher.Settled() {
 		return nil, unsettled()
 	}
@@ -38,6 +35,9 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 	t, err := s.known(stream.Context(), ref)
 	if err != nil {
 		return err
+	}
+	if t.function == "" {
+		return status.Error(codes.Unimplemented, "Edges never sleep, so there is nothing to push: their trigger is of the type external.")
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -68,7 +68,7 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 	}
 }
 
-// GetMetricSpec answers that one instance takes as many calls as it works on at once.
+// GetMetricSpec answers that one instance takes as many calls as it works on at once, and an edge as many connections as its trigger says.
 func (s *Scaler) GetMetricSpec(ctx context.Context, ref *externalscaler.ScaledObjectRef) (*externalscaler.GetMetricSpecResponse, error) {
 	t, err := s.known(ctx, ref)
 	if err != nil {
@@ -78,21 +78,29 @@ func (s *Scaler) GetMetricSpec(ctx context.Context, ref *externalscaler.ScaledOb
 		return nil, status.Errorf(codes.Unavailable, "How many calls an instance of %s works on at once is not known: the registry cannot be read, and no instance is up.", t.function)
 	}
 	return &externalscaler.GetMetricSpecResponse{MetricSpecs: []*externalscaler.MetricSpec{
-		{MetricName: metricPrefix + string(t.function), TargetSize: int64(t.concurrency), TargetSizeFloat: float64(t.concurrency)},
+		{MetricName: t.metric(), TargetSize: int64(t.concurrency), TargetSizeFloat: float64(t.concurrency)},
 	}}, nil
 }
 
-// GetMetrics answers how many calls there were to work on at once, at most, since KEDA asked last.
+// GetMetrics answers how many calls there were to work on at once, at most, since the autoscaler asked last, or how many connections
+// edges have now.
 func (s *Scaler) GetMetrics(ctx context.Context, request *externalscaler.GetMetricsRequest) (*externalscaler.GetMetricsResponse, error) {
 	t, err := s.known(ctx, request.GetScaledObjectRef())
 	if err != nil {
 		return nil, err
 	}
-	if !s.watcher.Settled() {
+	value, sure := 0, s.watcher.Settled()
+	if t.function == "" {
+		if value, sure, err = s.edges.connections(ctx); err != nil {
+			return nil, status.Errorf(codes.Unavailable, "Edges cannot be asked: %v.", err)
+		}
+	} else {
+		value = s.watcher.Of(t.function).BusyLately()
+	}
+	if !sure {
 		return nil, unsettled()
 	}
-	busy := s.watcher.Of(t.function).BusyLately()
 	return &externalscaler.GetMetricsResponse{MetricValues: []*externalscaler.MetricValue{
-		{MetricName: metricPrefix + string(t.function), MetricValue: int64(busy), MetricValueFloat: float64(busy)},
+		{MetricName: t.metric(), MetricValue: int64(value), MetricValueFloat: float64(value)},
 	}}, nil
 }

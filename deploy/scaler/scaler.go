@@ -59,6 +59,7 @@ type Scaler struct {
 	log      *slog.Logger
 	watcher  *load.Watcher
 	registry *registry
+	edges    *edges
 	figures  *figures
 	count    chan subjects.Function // whose events and jobs are to be counted; when it is full the next poll asks again
 	stopping chan struct{}          // closed when streams must end
@@ -82,8 +83,9 @@ func New(config Config) (*Scaler, error) {
 		return nil, fmt.Errorf("subscribe to the registry: %w", err)
 	}
 	s := &Scaler{
-		config: config, log: config.Log, watcher: watcher, registry: registry, figures: newFigures(watcher),
-		count: make(chan subjects.Function, 16), stopping: make(chan struct{}),
+		config: config, log: config.Log, watcher: watcher, registry: registry, edges: newEdges(config.NATS, config.Log),
+		figures: newFigures(watcher),
+		count:   make(chan subjects.Function, 16), stopping: make(chan struct{}),
 	}
 	if config.Registry != nil {
 		if err := s.figures.register(config.Registry); err != nil {
@@ -96,6 +98,7 @@ func New(config Config) (*Scaler, error) {
 
 // Close ends what New began, for a Scaler that was never run.
 func (s *Scaler) Close() {
+	s.edges.close()
 	s.registry.close()
 	s.watcher.Close()
 }
@@ -152,8 +155,8 @@ func (s *Scaler) Run(ctx context.Context, listener net.Listener) error {
 // then on.
 func (s *Scaler) known(ctx context.Context, ref *externalscaler.ScaledObjectRef) (trigger, error) {
 	t, err := s.parse(ref)
-	if err != nil {
-		return trigger{}, err
+	if err != nil || t.function == "" {
+		return t, err
 	}
 	record, found, err := s.registry.find(ctx, t.function)
 	heard := s.watcher.Of(t.function)

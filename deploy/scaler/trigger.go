@@ -18,16 +18,29 @@ const (
 	metadataFunction    = "function"    // which function; required
 	metadataConcurrency = "concurrency" // calls that one instance works on at once, in the place of what is registered
 	metadataIdle        = "idle"        // for how long instances stay that nobody calls
+	metadataEdges       = "edges"       // in the place of a function: the figure of edges that counts, which is "connections"
+	metadataTarget      = "target"      // how much of that one edge takes
 )
+
+// edgesConnections is the one figure of edges.
+const edgesConnections = "connections"
 
 // maxConcurrency bounds what a trigger may say.
 const maxConcurrency = 1 << 20
 
-// trigger is what an object in Kubernetes says of a function.
+// trigger is what an object in Kubernetes says of a function, or of edges.
 type trigger struct {
-	function    subjects.Function
-	concurrency int // 0 = not known
+	function    subjects.Function // "" = edges
+	concurrency int               // calls that an instance works on at once, or connections of an edge; 0 = not known
 	idle        time.Duration
+}
+
+// metric returns the name of the trigger's figure.
+func (t trigger) metric() string {
+	if t.function == "" {
+		return "confab-edges-" + edgesConnections
+	}
+	return "confab-" + string(t.function)
 }
 
 // parse reads the metadata of a trigger.
@@ -36,16 +49,29 @@ func (s *Scaler) parse(ref *externalscaler.ScaledObjectRef) (trigger, error) {
 	wrong := func(key, is string) error {
 		return status.Error(codes.InvalidArgument, fmt.Sprintf("ScaledObject %s/%s: metadata %s: %q is %s", ref.GetNamespace(), ref.GetName(), key, metadata[key], is))
 	}
-	t := trigger{function: subjects.Function(metadata[metadataFunction]), idle: s.config.Idle}
-	if _, err := subjects.ParseFunction(string(t.function)); err != nil {
+	number := func(key string) (int, error) {
+		n, err := strconv.Atoi(metadata[key])
+		if err != nil || n < 1 || n > maxConcurrency {
+			return 0, wrong(key, "no whole number from 1")
+		}
+		return n, nil
+	}
+	if figure, given := metadata[metadataEdges]; given {
+		if figure != edgesConnections {
+			return trigger{}, wrong(metadataEdges, "not "+edgesConnections)
+		}
+		n, err := number(metadataTarget)
+		return trigger{concurrency: n}, err
+	}
+	t := trigger{idle: s.config.Idle}
+	var err error
+	if t.function, err = subjects.ParseFunction(metadata[metadataFunction]); err != nil {
 		return trigger{}, wrong(metadataFunction, "no name of a function")
 	}
-	if text, given := metadata[metadataConcurrency]; given {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxConcurrency {
-			return trigger{}, wrong(metadataConcurrency, "no whole number from 1")
+	if _, given := metadata[metadataConcurrency]; given {
+		if t.concurrency, err = number(metadataConcurrency); err != nil {
+			return trigger{}, err
 		}
-		t.concurrency = n
 	}
 	if text, given := metadata[metadataIdle]; given {
 		d, err := time.ParseDuration(text)
