@@ -183,6 +183,9 @@ func (d *delivery) bury(log *slog.Logger, err error, letter *wire.DeadLetter) {
 	letter.Code, letter.Message = wire.Internal, err.Error()
 	if e, ok := errors.AsType[*wire.Error](err); ok && e.Code.Known() {
 		letter.Code = e.Code
+		if error(e) == err {
+			letter.Message = e.Message
+		}
 	} else if errors.Is(err, context.DeadlineExceeded) {
 		letter.Code = wire.Timeout
 	}

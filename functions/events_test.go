@@ -357,14 +357,17 @@ func TestADeadLetterIsHandedOverAgain(t *testing.T) {
 	if _, err := l.nc.Request("$JS.API.STREAM.MSG.DELETE."+letters[1].Stream, fmt.Appendf(nil, `{"seq":%d}`, letters[1].Sequence), patient); err != nil {
 		t.Fatal(err)
 	}
-	for _, letter := range letters {
-		body, err := wire.Marshal(wire.EntryRef{Conversation: letter.Entry.Conversation, Seq: letter.Entry.Seq, Sequence: letter.Sequence})
-		if err != nil {
+	kept, more, err := l.store.DeadLetters(t.Context(), "counter", 0, 10)
+	if err != nil || len(kept) != 2 || more {
+		t.Fatalf("dead letters: %+v, %v, %v", kept, more, err)
+	}
+	for _, letter := range kept {
+		if err := l.store.Revive(t.Context(), "counter", letter.Sequence); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.nc.Request("im.job.counter.entry", body, patient); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if err := l.store.Revive(t.Context(), "counter", kept[0].Sequence); !errors.Is(err, jetstream.ErrNotFound) {
+		t.Errorf("revive again: %v", err)
 	}
 	l.done()
 	if got := s.of("g.a"); !slices.Equal(got, []wire.Seq{1, 2, 1}) {

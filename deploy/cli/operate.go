@@ -154,7 +154,7 @@ func declare(ctx context.Context, c call) error {
 	if err := declareStore(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
 		return err
 	}
-	if err := manifest.Register(ctx, nc, manifests); err != nil {
+	if err := manifest.Declare(ctx, nc, manifests); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "The streams and buckets are there, and %d functions are registered.\n", len(manifests))

@@ -1,12 +1,6 @@
 package manifest
 
-import (
-	"context"
-
-	"github.com/nats-io/nats.go"
-
-	"github.com/confab-im/confab/jetstream"
-)
+import "github.com/confab-im/confab/jetstream"
 
 // Works reports whether the function gets entries or jobs, and so has consumers.
 func (m Manifest) Works() bool { return len(m.Events) > 0 || m.Jobs }
@@ -20,9 +14,4 @@ func Consumers(manifests []Manifest) []jetstream.ConsumerSpec {
 		}
 	}
 	return specs
-}
-
-// DeclareConsumers makes the consumers of functions with events or jobs in the store that was declared over nc. It is the deployer's act, and may be repeated.
-func DeclareConsumers(ctx context.Context, nc *nats.Conn, manifests []Manifest) error {
-	return jetstream.DeclareConsumers(ctx, nc, Consumers(manifests))
 }

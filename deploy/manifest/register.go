@@ -14,7 +14,7 @@ import (
 func (m Manifest) Registered() wire.Registered {
 	r := wire.Registered{
 		Function: m.Function, Kind: string(m.Kind), Concurrency: m.Concurrency, HoldMS: m.Hold.Milliseconds(),
-		Scale: wire.InstanceScale{Min: m.Scale.Min, Max: m.Scale.Max, Wake: m.Scale.Wake},
+		Scale: wire.InstanceScale{Min: m.Scale.Min, Max: m.Scale.Max, Wake: m.Scale.Wake}, Events: m.Events, Jobs: m.Jobs,
 	}
 	for _, name := range m.Names() {
 		method := m.Methods[name]
@@ -25,9 +25,12 @@ func (m Manifest) Registered() wire.Registered {
 	return r
 }
 
-// Register leaves manifests in the store that was declared over nc, so that callers know functions that sleep. It is the deployer's act, and writes what has
-// changed only.
-func Register(ctx context.Context, nc *nats.Conn, manifests []Manifest) error {
+// Declare makes the consumers of functions that work on entries or jobs, and registers all, so that callers and whoever starts instances know those that sleep. The store
+// must have been declared over nc. It is the deployer's act, and changes only what differs. A function that is not among the manifests stays as it is.
+func Declare(ctx context.Context, nc *nats.Conn, manifests []Manifest) error {
+	if err := jetstream.DeclareConsumers(ctx, nc, Consumers(manifests)); err != nil {
+		return err
+	}
 	store, err := jetstream.Open(ctx, nc)
 	if err != nil {
 		return fmt.Errorf("register functions: %w", err)

@@ -36,7 +36,7 @@ func TestEveryProgramWorksAsItsOwnUser(t *testing.T) {
 		if err := jetstream.Declare(ctx, w.connect(user), jetstream.Profile{}); err != nil {
 			t.Fatalf("declare as %s: %v", user, err)
 		}
-		if err := manifest.Register(ctx, w.connect(user), manifest.BuiltIn()); err != nil {
+		if err := manifest.Declare(ctx, w.connect(user), manifest.BuiltIn()); err != nil {
 			t.Fatalf("register as %s: %v", user, err)
 		}
 	}

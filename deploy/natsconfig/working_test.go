@@ -54,7 +54,7 @@ func TestAFunctionOnEventsWorksAsItsOwnUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := manifest.DeclareConsumers(ctx, deployer, manifests); err != nil {
+		if err := manifest.Declare(ctx, deployer, manifests); err != nil {
 			t.Fatal(err)
 		}
 	}

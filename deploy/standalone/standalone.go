@@ -131,7 +131,7 @@ func (s *system) declareAll(ctx context.Context, nc *nats.Conn) error {
 	if err := s.unregisterFormer(ctx, nc); err != nil {
 		return err
 	}
-	return manifest.Register(ctx, nc, source.Manifests(s.own))
+	return manifest.Declare(ctx, nc, source.Manifests(s.own))
 }
 
 // keep returns when everything has been declared once, and goes on in the background.

@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/subjects"
+)
+
+// onFunctions is what can be done about functions, by the word behind confab functions.
+var onFunctions = []command{
+	{"replay", "hand entries to a function again, from a time on", replay},
+	{"dead", "show what a function could not handle, hand it over again, or forget it", dead},
+}
+
+// aboutFunctions runs one of onFunctions.
+func aboutFunctions(ctx context.Context, c call) error {
+	if len(c.args) > 0 {
+		for _, action := range onFunctions {
+			if action.name == c.args[0] {
+				c.args = c.args[1:]
+				return action.run(ctx, c)
+			}
+		}
+	}
+	var lines strings.Builder
+	for _, action := range onFunctions {
+		fmt.Fprintf(&lines, "\n  confab functions %-7s %s", action.name, action.help)
+	}
+	return &process.UsageError{Err: fmt.Errorf("it is called as one of:%s", lines.String())}
+}
+
+// functionArgument takes the name of a function off the front of the arguments.
+func (c *call) functionArgument(words string) (subjects.Function, error) {
+	if len(c.args) == 0 || strings.HasPrefix(c.args[0], "-") {
+		return "", &process.UsageError{Err: fmt.Errorf("it is called as confab %s NAME, and flags behind", words)}
+	}
+	name, _, err := subjects.ParseCall(c.args[0] + ".any")
+	if err != nil {
+		return "", &process.UsageError{Err: fmt.Errorf("%q is no name of a function", c.args[0])}
+	}
+	c.args = c.args[1:]
+	return name, nil
+}
