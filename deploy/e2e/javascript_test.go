@@ -234,6 +234,24 @@ func (w pollWorld) dead(t *testing.T) {
 		letter.Entry == nil || letter.Entry.Seq != seq || letter.Entry.Body != nil {
 		t.Errorf("the dead letter is %+v", letter)
 	}
+
+	// An operator hands it over again, in vain; and one that is gone.
+	for _, sequence := range []uint64{1 << 40, letter.Sequence} {
+		ref, err := json.Marshal(wire.EntryRef{Conversation: w.group, Seq: seq, Sequence: sequence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.nc.Request(subjects.Job("poll", wire.MethodEntry), ref, patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if msg, err = letters.NextMsg(patience); err != nil {
+		t.Fatal(err)
+	}
+	again := wire.DeadLetter{}
+	if err := json.Unmarshal(msg.Data, &again); err != nil || again.Stream != subjects.StreamJobs || again.Entry == nil || again.Entry.Seq != seq {
+		t.Errorf("the second dead letter is %s, %v", msg.Data, err)
+	}
 }
 
 // replaced kills an instance, and asks another one to leave, while commands and calls come.

@@ -1,21 +1,24 @@
 // The events of a function: every entry of every conversation, from a durable consumer on each stream of messages, at least once. The deployer makes the consumers; an
 // instance asks for one entry of each stream at a time, so the entries of one conversation come one after another.
-import { createInbox } from "@nats-io/transport-node";
+import { createInbox, headers } from "@nats-io/transport-node";
 import { Call, parse, within } from "./calls.js";
-import { mayPass, refusalOf } from "./errors.js";
+import { Refusal, mayPass, refusalOf } from "./errors.js";
+import { readAgain, streams } from "./log.js";
 
-const streams = Array.from({ length: 16 }, (_, p) => `IM_MESSAGES_${String(p).padStart(2, "0")}`);
 const wait = 30_000; // milliseconds that the server keeps a request for the next entry
 const heartbeat = 5_000; // milliseconds; without a sign for twice as long, the request is taken for lost
 const handTime = 15_000; // milliseconds after which another instance gets an entry of which nothing was heard
-const attempts = 8; // after the last of them the entry is left as a dead letter
+const attempts = 10; // after the last of them the entry is left as a dead letter
 
 export class Events {
   #pulls;
 
   // of is {fn, nc, work, log}.
   constructor(of) {
-    this.#pulls = streams.map((stream) => new Pull(stream, of));
+    this.#pulls = [
+      ...streams.map((stream) => new Pull(stream, of, (msg) => parse(msg.data))),
+      new Pull("IM_JOBS", of, (msg) => readAgain(of.nc, of.fn.name, msg)), // entries that operators hand over again
+    ];
   }
 
   start() {
@@ -27,18 +30,20 @@ export class Events {
   }
 }
 
-// Pull gets the entries of one stream.
+// Pull gets the entries of one stream, which read finds in a message; null is one that was erased.
 class Pull {
   #stream;
   #of;
+  #read;
   #inbox;
   #sub;
   #timer;
   #stopped = false;
 
-  constructor(stream, of) {
+  constructor(stream, of, read) {
     this.#stream = stream;
     this.#of = of;
+    this.#read = read;
     this.#inbox = createInbox(of.nc.options.inboxPrefix);
   }
 
@@ -99,8 +104,9 @@ class Pull {
     }
   }
 
-  // wanted reads the kind of the entry from its header. What has none is no entry, and nobody's business here.
+  // wanted reads the kind of the entry from its header. What has none is no entry, and nobody's business here. Jobs are always meant for this function.
   #wanted(msg) {
+    if (!streams.includes(this.#stream)) return true;
     const kind = / kind=([a-z]+)/.exec(msg.headers?.get("Confab-Entry") ?? "")?.[1];
     return this.#of.fn.events.kinds.includes(kind);
   }
@@ -108,18 +114,20 @@ class Pull {
   async #handle(msg) {
     const { fn, nc, log } = this.#of;
     const { tries, sequence } = delivery(msg.reply);
+    const most = fn.events.attempts ?? attempts;
     const signs = setInterval(() => msg.respond("+WPI"), handTime / 3); // still at work on it
     let entry;
     try {
-      entry = parse(msg.data);
+      if (tries > 2 * most) throw new Refusal("bad_data", "No instance ever finished it."); // it may have ended those that tried
+      entry = await this.#read(msg);
       const patience = fn.events.timeout ?? 30_000;
       const call = new Call({ nc, deadline: Date.now() + patience, signal: AbortSignal.timeout(patience) });
-      await within(call.signal, () => fn.events.handle(call, entry));
+      if (entry) await within(call.signal, () => fn.events.handle(call, entry));
       msg.respond("+ACK");
     } catch (error) {
       const refusal = refusalOf(error);
       if (error !== refusal) log("error", "event failed", { function: fn.name, conv: entry?.conversation, seq: entry?.seq, err: error.stack });
-      if (mayPass(refusal) && tries < (fn.events.attempts ?? attempts)) {
+      if (mayPass(refusal) && tries < most) {
         msg.respond(nak(Math.max(refusal.retryAfterMs, pause(tries))));
         return;
       }
@@ -133,12 +141,15 @@ class Pull {
   async #bury(msg, entry, { tries, sequence, refusal }) {
     const { fn, nc, log } = this.#of;
     const { body: _, ...remains } = entry ?? {}; // the body stays in the log alone, where a recall can erase it
+    const about = entry || !msg.subject.startsWith("im.job.") ? { entry: remains } : { job: { method: msg.subject.split(".")[3] } };
     const letter = {
-      function: fn.name, stream: this.#stream, sequence, entry: remains, attempts: tries,
+      function: fn.name, stream: this.#stream, sequence, ...about, attempts: tries,
       code: refusal.code, message: refusal.message, at: new Date().toISOString(),
     };
+    const head = headers();
+    head.set("Nats-Msg-Id", `${fn.name}.${this.#stream}.${sequence}.${tries}`); // the store keeps one, should its answer get lost
     try {
-      const stored = (await nc.request(`im.dead.${fn.name}`, JSON.stringify(letter), { timeout: 5_000 })).json();
+      const stored = (await nc.request(`im.dead.${fn.name}`, JSON.stringify(letter), { headers: head, timeout: 5_000 })).json();
       if (stored.error || !stored.seq) throw new Error(stored.error?.description ?? "no acknowledgement");
       msg.respond("+TERM");
       log("warn", "event given up", { function: fn.name, conv: entry?.conversation, seq: entry?.seq, code: refusal.code, attempts: tries });
