@@ -132,6 +132,7 @@ func declare(ctx context.Context, c call) error {
 		operator
 		Replicas  int      `conf:"replicas" help:"copies of each stream: 1, or 3 on a cluster of three servers and more"`
 		Manifests []string `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
+		Scale     []string `conf:"scale" help:"how functions scale here, where it is not as their manifests say: name=min:max:wake"`
 	}{operator: newOperator(), Replicas: 1}
 	rest, err := c.load("declare", &config)
 	if err != nil {
@@ -141,6 +142,9 @@ func declare(ctx context.Context, c call) error {
 		return err
 	}
 	manifests, err := readManifests(config.Manifests)
+	if err == nil {
+		manifests, err = scaled(manifests, config.Scale)
+	}
 	if err != nil {
 		return &process.UsageError{Err: err}
 	}

@@ -2,6 +2,7 @@ package charts
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,11 @@ func TestFunctionsRunAsTheirManifestsSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := render(t, c.values)
+			declared := strings.Join(job(t, o).template.Spec.Containers[0].Args, " ")
 			for _, m := range functionsOf(t) {
+				if scale := fmt.Sprintf("%s=%d:%d:%d", m.Function, c.least(m), m.Scale.Max, m.Scale.Wake); !strings.Contains(declared, scale) {
+					t.Errorf("%q does not register %s", declared, scale)
+				}
 				p := o.named(t, "confab-"+string(m.Function))
 				checkRun(t, p, m)
 				for _, s := range o.scaled {
@@ -44,6 +49,16 @@ func TestFunctionsRunAsTheirManifestsSay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// job returns the one job there is.
+func job(t *testing.T, o objects) pod {
+	t.Helper()
+	at := slices.IndexFunc(o.pods, func(p pod) bool { return p.kind == "Job" })
+	if at < 0 {
+		t.Fatal("there is no job")
+	}
+	return o.pods[at]
 }
 
 // checkRun compares a workload with the manifest.
