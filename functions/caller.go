@@ -218,7 +218,11 @@ func (c *Caller) try(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 			return nil, o.notSent(err)
 		case !pass && h.gate.wait(ctx, h):
 			o.known, o.sent, o.released = h.known, h.sent, h
-			return c.await(ctx, o, h.pending)
+			answer, err := c.await(ctx, o, h.pending)
+			if err == nil {
+				h.by = first(answer.Header, subjects.HeaderReply)
+			}
+			return answer, err
 		case !pass:
 			return nil, o.notSent(h.err)
 		}

@@ -114,17 +114,16 @@ type gate struct {
 	function subjects.Function
 	crowd    atomic.Int64 // calls that wait, and lanes of released calls
 
-	mu       sync.Mutex
-	queue    []*heldCall // by ticket
-	clients  map[string]int
-	lanes    map[string]struct{} // of released calls that have no answer yet
-	released int                 // calls without an answer since the function came up; those of before went to instances that are gone
-	waking   uint64              // the waking that released speaks of
-	peak     int                 // the most that waited since the last demand
-	told     int                 // what the last demand said
-	urged    uint64              // the waking before the sleep of which demand was said
-	pumping  bool                // the goroutine pump runs
-	closed   bool
+	mu      sync.Mutex
+	queue   []*heldCall // by ticket
+	clients map[string]int
+	lanes   map[string]struct{} // of released calls that have no answer yet
+	window  window              // of released calls
+	peak    int                 // the most that waited since the last demand
+	told    int                 // what the last demand said
+	urged   uint64              // the waking before the sleep of which demand was said
+	pumping bool                // the goroutine pump runs
+	closed  bool
 }
 
 // heldCall is one call at a gate.
@@ -144,7 +143,8 @@ type heldCall struct {
 	pending pending
 	sent    time.Time
 	known   knownMethod
-	waking  uint64
+	age     int    // of the window's
+	by      string // the instance that answered; "" = none
 }
 
 // clientOf returns who a call is for.
@@ -279,14 +279,12 @@ func (g *gate) release() {
 	if state == nil || state.instances == 0 || len(g.queue) == 0 {
 		return
 	}
-	if g.waking != state.waking {
-		g.waking, g.released = state.waking, 0
-	}
+	g.window.look(state)
 	now := time.Now()
 	var behind map[string]struct{} // lanes of which an earlier call is not due yet
 	kept := g.queue[:0]
 	for i, h := range g.queue {
-		if g.released >= state.capacity {
+		if g.window.used() >= state.capacity {
 			kept = append(kept, g.queue[i:]...)
 			break
 		}
@@ -315,11 +313,11 @@ func (g *gate) send(h *heldCall, state *functionState, now time.Time) {
 		g.left(h, unknown(g.function, h.method))
 		return
 	}
-	h.known, h.sent, h.waking = known, now, state.waking
+	h.known, h.sent = known, now
 	h.msg.Subject = known.subject
 	var err error
 	if h.pending, err = g.all.inbox.begin(h.msg); err == nil {
-		g.released++
+		h.age = g.window.take()
 		if h.lane != "" {
 			g.lanes[h.lane] = struct{}{}
 		}
@@ -331,9 +329,8 @@ func (g *gate) send(h *heldCall, state *functionState, now time.Time) {
 func (g *gate) settle(h *heldCall) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if h.waking == g.waking {
-		g.released--
-	}
+	snapshot := g.all.table.now()
+	g.window.settle(h.age, h.by, func(instance string) bool { return snapshot.alive(g.function, instance) })
 	if h.lane != "" {
 		delete(g.lanes, h.lane)
 	}

@@ -341,17 +341,16 @@ func TestNoSingleEventMatters(t *testing.T) {
 }
 
 // process is an instance on a connection that can be cut off, as when its machine dies.
-func process(t *testing.T, url string, f functions.Function) (kill func()) {
+func process(t *testing.T, url string, f functions.Function, options functions.Options) (kill func()) {
 	t.Helper()
 	nc, err := nats.Connect(url, nats.NoReconnect())
 	if err != nil {
 		t.Fatal(err)
 	}
 	up, result := make(chan string, 1), make(chan error, 1)
+	options.Ready = func(in string) { up <- in }
 	go func() {
-		result <- functions.Run(context.Background(), f, functions.Env{NATS: nc, Log: functionstest.Log(t)}, functions.Options{
-			Concurrency: 4, Ready: func(in string) { up <- in },
-		})
+		result <- functions.Run(context.Background(), f, functions.Env{NATS: nc, Log: functionstest.Log(t)}, options)
 	}()
 	<-up
 	var once sync.Once
@@ -379,7 +378,7 @@ func TestAnInstanceThatDiesWithCallsInHandLosesNone(t *testing.T) {
 		took <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}))
+	}), functions.Options{Concurrency: 4})
 	for range 4 {
 		<-took
 	}
@@ -388,7 +387,7 @@ func TestAnInstanceThatDiesWithCallsInHandLosesNone(t *testing.T) {
 		t.Errorf("only %d are still held", held)
 	}
 	var j journal
-	process(t, url, f(functions.Handle(j.say)))
+	process(t, url, f(functions.Handle(j.say)), functions.Options{Concurrency: 4})
 	failed, longest := wait()
 	if ran, twice := j.count(); failed != 0 || ran != calls || twice != 0 {
 		t.Errorf("failed %d, ran %d, twice %d, longest wait %s", failed, ran, twice, longest)

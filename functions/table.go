@@ -21,6 +21,8 @@ const (
 	doubt    = 2 * time.Second
 	sweep    = 500 * time.Millisecond
 	askPause = 50 * time.Millisecond // between two questions about one function
+
+	maxCapacity = 1 << 20 // of one instance, whatever it says, so that sums do not overflow
 )
 
 // table knows which instances are up. One goroutine, run, owns instances and asked; everybody reads the snapshot, which is replaced as a
@@ -39,6 +41,7 @@ type table struct {
 
 	instances map[subjects.Function]map[string]*known
 	methods   map[subjects.Function]map[subjects.Method]knownMethod // as instances said, also of those that are gone
+	gone      map[subjects.Function]int                             // the capacity of all instances that have left
 	asked     map[subjects.Function]time.Time
 	broken    map[subjects.Function]*broken // of functions without instances
 
@@ -51,6 +54,9 @@ type known struct {
 	up   wire.InstanceUp
 	seen time.Time // monotonic, of its newest beat
 }
+
+// capacity returns how many calls the instance works on at once.
+func (k *known) capacity() int { return min(max(1, k.up.Concurrency), maxCapacity) }
 
 // correction says that a call sent at a time reached no instance of the function.
 type correction struct {
@@ -69,6 +75,8 @@ type functionState struct {
 	instances int
 	capacity  int    // calls that the instances work on at once, all together
 	waking    uint64 // counts how often the function came up from nothing
+	gone      int    // the capacity of all instances that have left, summed up since the start
+	names     map[string]struct{}
 	methods   map[subjects.Method]knownMethod
 	gate      *gate
 	broken    *broken // nil = not
@@ -80,6 +88,16 @@ type knownMethod struct {
 	wire.InstanceMethod
 	subject string
 	timeout time.Duration
+}
+
+// alive reports whether an instance of a function is up.
+func (s *snapshot) alive(f subjects.Function, instance string) bool {
+	state := s.functions[f]
+	if state == nil {
+		return false
+	}
+	_, up := state.names[instance]
+	return up
 }
 
 // asleep reports whether no instance of a function is up.
@@ -103,6 +121,7 @@ func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 		events: make(chan *nats.Msg, 1024), questions: make(chan subjects.Function, 64), wrong: make(chan correction, 64),
 		instances: map[subjects.Function]map[string]*known{},
 		methods:   map[subjects.Function]map[subjects.Method]knownMethod{},
+		gone:      map[subjects.Function]int{},
 		asked:     map[subjects.Function]time.Time{},
 		broken:    map[subjects.Function]*broken{},
 
@@ -221,7 +240,13 @@ func (t *table) cameUp(up wire.InstanceUp) {
 // forget takes out the instances of a function of which gone is true.
 func (t *table) forget(f subjects.Function, gone func(*known) bool) {
 	before := len(t.instances[f])
-	maps.DeleteFunc(t.instances[f], func(_ string, k *known) bool { return gone(k) })
+	maps.DeleteFunc(t.instances[f], func(_ string, k *known) bool {
+		if gone(k) {
+			t.gone[f] += k.capacity()
+			return true
+		}
+		return false
+	})
 	if len(t.instances[f]) != before {
 		t.publish(f)
 	}
@@ -293,15 +318,18 @@ func (t *table) state(f subjects.Function, old *snapshot) *functionState {
 	if len(t.instances[f]) > 0 {
 		t.methods[f] = merge(f, t.instances[f])
 	}
-	state := &functionState{instances: len(t.instances[f]), methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f]}
+	state := &functionState{
+		instances: len(t.instances[f]), gone: t.gone[f], names: map[string]struct{}{}, methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f],
+	}
 	if r := t.registered[f]; r != nil && !r.void {
 		state.registered = &r.Registered
 		if state.instances == 0 {
 			state.methods = r.methods
 		}
 	}
-	for _, k := range t.instances[f] {
-		state.capacity += max(1, k.up.Concurrency)
+	for name, k := range t.instances[f] {
+		state.capacity += k.capacity()
+		state.names[name] = struct{}{}
 	}
 	if before := old.functions[f]; before != nil {
 		state.waking = before.waking
