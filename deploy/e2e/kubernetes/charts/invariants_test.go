@@ -3,6 +3,7 @@ package charts
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,25 @@ func TestWhatHoldsWithAnyValues(t *testing.T) {
 				checkCover(t, o)
 			}
 		})
+	}
+}
+
+// TestAJobNeverChanges: an upgrade that sent another spec under the same name would be refused.
+func TestAJobNeverChanges(t *testing.T) {
+	jobs := map[string]pod{}
+	for name, values := range sets() {
+		for _, p := range render(t, values).pods {
+			before, known := jobs[p.name]
+			if p.kind == "Job" && known && !reflect.DeepEqual(before.template, p.template) {
+				t.Errorf("with %s, %s is another one", name, p.name)
+			}
+			if p.kind == "Job" {
+				jobs[p.name] = p
+			}
+		}
+	}
+	if len(jobs) < 5 {
+		t.Errorf("there are only %d jobs for %d sets", len(jobs), len(sets()))
 	}
 }
 
