@@ -11,12 +11,14 @@ import (
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/scaffold"
 	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
 )
 
 // newThing writes the first files of a function, the one thing that there is to make.
 func newThing(_ context.Context, c call) error {
 	config := struct {
 		Dir    string `conf:"dir" help:"the folder to make; empty = one with the name of the function"`
+		Events string `conf:"events" help:"message: it works on the messages of conversations too; empty = on calls only"`
 		Module string `conf:"module" help:"the path of the Go module, where the folder is in none yet; empty = example.com/NAME"`
 	}{}
 	var name string
@@ -32,8 +34,11 @@ func newThing(_ context.Context, c call) error {
 	if name == "" || len(rest) > 0 {
 		return &process.UsageError{Err: errors.New("it is called as confab new function NAME, and flags behind")}
 	}
+	if config.Events != "" && config.Events != string(wire.KindMessage) {
+		return &process.UsageError{Err: fmt.Errorf("--events %q: there are first files for message only; what follows is yours to change", config.Events)}
+	}
 	written, err := scaffold.Write(scaffold.Config{
-		Name: subjects.Function(name), Dir: config.Dir, Module: config.Module, Version: process.Version(), Source: scaffold.Source(),
+		Name: subjects.Function(name), Dir: config.Dir, Module: config.Module, Events: config.Events != "", Version: process.Version(), Source: scaffold.Source(),
 	})
 	if err != nil {
 		return &process.UsageError{Err: err}

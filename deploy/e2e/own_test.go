@@ -20,7 +20,7 @@ type (
 // TestAFunctionOfOnesOwn goes the way of an author: new function, up with its folder, a call from a client.
 func TestAFunctionOfOnesOwn(t *testing.T) {
 	dir, data := filepath.Join(t.TempDir(), "poll-box"), t.TempDir()
-	if _, err := scaffold.Write(scaffold.Config{Name: "poll-box", Dir: dir, Source: scaffold.Source()}); err != nil {
+	if _, err := scaffold.Write(scaffold.Config{Name: "poll-box", Dir: dir, Events: true, Source: scaffold.Source()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("CONFAB_GREETING", "Good morning") // a setting of the function, which confab passes on
@@ -33,6 +33,9 @@ func TestAFunctionOfOnesOwn(t *testing.T) {
 		first.says(t, `instance left`)
 	}
 	refused(ada, wire.BadData, "poll-box.greet", greet{"name": strings.Repeat("x", 101)})
+	first.says(t, `instance left`)
+	said := ada.say("g.general", "Hello everybody") // an event wakes it as well
+	until(ada, "the wave", wire.EventEntry, func(e wire.Entry) bool { return e.Kind == wire.KindReaction && e.Target == said.Seq && e.From == ada.user })
 	_, err := post[greeting](target, "", "poll-box.greet", greet{})
 	fails(t, err, wire.Unauthenticated)
 	if code := first.stop(t); code != 0 {

@@ -28,6 +28,7 @@ type Config struct {
 	Name    subjects.Function // of the function; not that of another one, nor of a user on NATS
 	Dir     string            // the folder of the function; "" = one with its name here
 	Module  string            // the path of the module, where the folder is in none; "" = example.com/<name>
+	Events  bool              // it works on the messages of conversations too
 	Version string            // of confab, for the go.mod of a module; what is no release counts as unknown
 	Source  string            // the source tree of confab, which stands in for a release; "" = none
 }
@@ -92,7 +93,8 @@ func (c Config) render(importPath string, files map[string][]byte) error {
 		Name           subjects.Function
 		Package        string
 		Import, Confab string
-	}{c.Name, packageName(c.Name), importPath, confab}
+		Events         bool
+	}{c.Name, packageName(c.Name), importPath, confab, c.Events}
 	for _, name := range []string{"function.yaml", "function.go", "manifest.go", "function_test.go", "README.md", "main.go"} {
 		t, err := template.ParseFS(templates, "templates/"+name+".tmpl")
 		if err != nil {
@@ -138,7 +140,7 @@ func (c Config) check(data []byte) error {
 // packageName returns a name for the package of a function: its own without hyphens, unless Go or the files themselves use the word.
 func packageName(f subjects.Function) string {
 	name := strings.ReplaceAll(string(f), "-", "")
-	taken := []string{"main", "cmp", "context", "fmt", "strings", "testing", "functions", "wire", "process", "manifest", "functionstest", "jetstreamtest", "string", "error", "nil"}
+	taken := []string{"main", "cmp", "context", "hex", "json", "fmt", "sha256", "strings", "jetstream", "testing", "functions", "wire", "process", "manifest", "functionstest", "jetstreamtest", "string", "error", "nil"}
 	if token.IsKeyword(name) || slices.Contains(taken, name) {
 		return name + "fn"
 	}

@@ -26,7 +26,7 @@ func TestWhatIsWrittenCompilesAndPassesItsTest(t *testing.T) {
 	}
 	// Names that Go has a use for.
 	for _, name := range []subjects.Function{"range", "wire", "functions", "p"} {
-		w, err := Write(Config{Name: name, Dir: filepath.Join(dir, "more", string(name)), Source: source})
+		w, err := Write(Config{Name: name, Dir: filepath.Join(dir, "more", string(name)), Events: name == "wire", Source: source})
 		if err != nil || w.Module || w.Import != "chat.example/poll-box/more/"+string(name) || w.Missing != "" {
 			t.Fatalf("it wrote %+v, %v", w, err)
 		}

@@ -20,6 +20,24 @@ func Users(t testing.TB, store *jetstream.Store, users ...subjects.User) {
 	}
 }
 
+// Say appends a message to a conversation, as function send does for a member, and returns its entry.
+func Say(t testing.TB, store *jetstream.Store, c subjects.Conversation, from subjects.User, text string) wire.Entry {
+	t.Helper()
+	body, err := wire.Marshal(map[string]string{"text": text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tail, err := store.Tail(t.Context(), c)
+	if err != nil {
+		t.Fatalf("read the tail of %s: %v", c, err)
+	}
+	appended, err := store.Append(t.Context(), c, tail, jetstream.Draft{Kind: wire.KindMessage, From: from, Body: body})
+	if err != nil {
+		t.Fatalf("append to %s: %v", c, err)
+	}
+	return appended.Entry
+}
+
 // Entries returns the whole log of a conversation as it now reads.
 func Entries(t testing.TB, store *jetstream.Store, c subjects.Conversation) []wire.Entry {
 	t.Helper()
