@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -198,6 +199,47 @@ func TestPushesComeAtOnceAndAgain(t *testing.T) {
 	if !errors.Is(err, io.EOF) {
 		t.Errorf("the stream ended with %v", err)
 	}
+}
+
+func TestFiguresForOperators(t *testing.T) {
+	t.Parallel()
+	server, figures := jetstreamtest.Start(t), prometheus.NewPedanticRegistry()
+	s, address, _ := start(t, scaler.Config{NATS: server.Connect(t), Registry: figures})
+	a := &asking{t: t, nc: server.Connect(t), scaler: s, client: dial(t, nil, address)}
+	stream, err := a.client.StreamIsActive(t.Context(), ref(map[string]string{"function": "echo", "concurrency": "4"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	speak := func() {
+		a.say(subjects.Up, wire.InstanceUp{Function: "echo", Instance: "one", Concurrency: 4, Peak: 3})
+		a.say(subjects.Demand, wire.Demand{Function: "echo", Caller: "edge", Held: 6})
+	}
+	speak()
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	a.settled()
+	_, _ = a.client.IsActive(t.Context(), ref(nil))
+	want := map[string]float64{
+		"confab_scaler_instances": 1, "confab_scaler_held_calls": 6, "confab_scaler_peak_calls": 3, "confab_scaler_backlog_events": 0,
+		"confab_scaler_streams": 1, "confab_scaler_settled": 1, "confab_scaler_answers_total": 1, "confab_scaler_pushes_total": 1,
+	}
+	eventually(t, "the figures are shown", func() bool {
+		speak()
+		families, err := figures.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for _, f := range families {
+			m := f.GetMetric()[0]
+			value := m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			if exact, known := want[f.GetName()]; known && (value == exact || f.GetName() == "confab_scaler_pushes_total" && value > 0) {
+				seen++
+			}
+		}
+		return seen == len(want) && len(families) == len(want)
+	})
 }
 
 func TestTheRegistryAndItsChangesCount(t *testing.T) {

@@ -3,6 +3,7 @@ package scaler_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -30,6 +31,11 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(beEcho); url != "" {
 		process.Main(func(ctx context.Context) error { return runEcho(ctx, url) })
 		return
+	}
+	// Most of these tests wait for what takes seconds, on few processors or many.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

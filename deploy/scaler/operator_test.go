@@ -74,8 +74,8 @@ func ref(metadata map[string]string) *externalscaler.ScaledObjectRef {
 func operate(t *testing.T, url string, wake, most int, addresses ...string) *operator {
 	t.Helper()
 	o := &operator{
-		t: t, url: url, client: dial(t, nil, addresses...), wake: wake, max: most, cooldown: time.Second,
-		ref: ref(map[string]string{"scalerAddress": addresses[0], "function": "echo", "concurrency": "4", "idle": "1s"}),
+		t: t, url: url, client: dial(t, nil, addresses...), wake: wake, max: most, cooldown: 300 * time.Millisecond,
+		ref: ref(map[string]string{"scalerAddress": addresses[0], "function": "echo", "concurrency": "4", "idle": "300ms"}),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
