@@ -10,6 +10,12 @@ import (
 	"time"
 )
 
+// hidden is a secret: nothing that prints it reveals it.
+type hidden string
+
+func (hidden) String() string               { return "[hidden]" }
+func (hidden) MarshalText() ([]byte, error) { return []byte("[hidden]"), nil }
+
 type testConfig struct {
 	Log    LogConfig
 	Listen string        `conf:"listen" help:"where clients connect"`
@@ -17,8 +23,9 @@ type testConfig struct {
 	Hosts  []string      `conf:"hosts" help:"which hosts"`
 	Calls  float64       `conf:"calls" help:"how many"`
 	Loud   bool          `conf:"loud" help:"more noise"`
+	Key    hidden        `conf:"key" help:"a secret"`
 	Peers  []struct {
-		Name string `yaml:"name"`
+		Name hidden `yaml:"name"`
 		Port int    `yaml:"port"`
 	} `conf:"peers" help:"a list"`
 }
@@ -117,9 +124,9 @@ func TestHelpListsEverySettingWithItsDefault(t *testing.T) {
 }
 
 func TestAProgramCanHandItsConfigurationToAnother(t *testing.T) {
-	want := testConfig{Listen: "here", Wait: 90 * time.Second, Hosts: []string{"a", "b"}, Calls: 0.5, Loud: true, Log: LogConfig{Level: "debug"}}
+	want := testConfig{Listen: "here", Wait: 90 * time.Second, Hosts: []string{"a", "b"}, Calls: 0.5, Loud: true, Key: "k", Log: LogConfig{Level: "debug"}}
 	want.Peers = append(want.Peers, struct {
-		Name string `yaml:"name"`
+		Name hidden `yaml:"name"`
 		Port int    `yaml:"port"`
 	}{"x: \"y\"\n", 1})
 	environ, err := Environ(&want)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -136,27 +137,67 @@ func (f field) kind() string {
 
 // preset returns the default as the help shows it, "" where it is empty.
 func (f field) preset() string {
-	if f.kind() == "YAML" && !f.value.IsZero() {
-		return fmt.Sprint(f.value.Interface())
+	if f.value.IsZero() {
+		return ""
 	}
-	text, _ := f.text()
-	return text
+	if isStrings(f.value) {
+		return strings.Join(stringsOf(f.value), ",")
+	}
+	return fmt.Sprint(f.value.Interface())
 }
 
-// text returns the value as set reads it, "" where it is empty.
+func stringsOf(v reflect.Value) []string {
+	parts := make([]string, v.Len())
+	for i := range parts {
+		parts[i] = v.Index(i).String()
+	}
+	return parts
+}
+
+// text returns the value as set reads it, "" where it is empty. It writes secrets, which are hidden from everything that prints.
 func (f field) text() (string, error) {
 	switch v := f.value; {
 	case v.IsZero():
 		return "", nil
 	case isStrings(v):
-		parts := make([]string, v.Len())
-		for i := range parts {
-			parts[i] = v.Index(i).String()
-		}
-		return strings.Join(parts, ","), nil
+		return strings.Join(stringsOf(v), ","), nil
 	case f.kind() == "YAML":
-		text, err := yaml.Marshal(v.Interface())
+		text, err := yaml.Marshal(plain(v))
 		return string(text), err
 	}
-	return fmt.Sprint(f.value.Interface()), nil
+	return fmt.Sprint(plain(f.value)), nil
+}
+
+// plain returns a value without its types, which may hide it from encoders.
+func plain(v reflect.Value) any {
+	switch {
+	case v.Type() == durationType:
+		return v.Interface().(time.Duration).String()
+	case v.Kind() == reflect.String:
+		return v.String()
+	case v.Kind() == reflect.Pointer && !v.IsNil():
+		return plain(v.Elem())
+	case v.Kind() == reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = plain(v.Index(i))
+		}
+		return list
+	case v.Kind() == reflect.Map:
+		values := map[string]any{}
+		for key, value := range v.Seq2() {
+			values[key.String()] = plain(value)
+		}
+		return values
+	case v.Kind() == reflect.Struct:
+		values := map[string]any{}
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); f.IsExported() && name != "-" && !v.Field(i).IsZero() {
+				values[cmp.Or(name, strings.ToLower(f.Name))] = plain(v.Field(i))
+			}
+		}
+		return values
+	}
+	return v.Interface()
 }
