@@ -14,18 +14,22 @@ type Supervised struct {
 	Function    subjects.Function
 	Scale       Scale
 	Concurrency int                 // calls that one instance works on at once
-	Drain       time.Duration       // how long an instance that was asked to end may finish what it has: the longest timeout of a method
+	Drain       time.Duration       // how long an instance that was asked to end may finish what it has: the longest timeout of a method, 5 s at least
 	Memory      int64               // bytes that an instance is meant to stay within
 	CPU         int                 // thousandths of a processor that an instance is meant to need
 	Settings    []string            // the variables of the function's own settings
+	Works       bool                // entries or jobs wake it, beside calls
 	Calls       []subjects.Function // the functions that it calls, in alphabetical order; they must outlive it
 }
+
+// leastDrain is what a function gets to finish an entry or a job, which have no method of their own.
+const leastDrain = 5 * time.Second
 
 // Supervised returns what a supervisor must know of the function. The manifest must be valid.
 func (m Manifest) Supervised() Supervised {
 	s := Supervised{
 		Function: m.Function, Scale: m.Scale, Concurrency: m.Concurrency, Settings: m.Environment,
-		Memory: m.Resources.bytes(), CPU: m.Resources.thousandths(),
+		Memory: m.Resources.bytes(), CPU: m.Resources.thousandths(), Works: m.Works(), Drain: leastDrain,
 	}
 	for _, method := range m.Methods {
 		s.Drain = max(s.Drain, method.Timeout)

@@ -58,7 +58,7 @@ var publishing = map[string]string{
 
 	"im.scale.send.up":     "send",
 	"im.scale.auth.up":     "auth",
-	"im.scale.history.bye": "history",
+	"im.scale.history.bye": "history supervisor",
 	"im.scale.send.who":    callers + " viewer " + starters,
 	"im.scale.all.who":     callers + " viewer " + starters,
 	"im.scale.send.demand": callers,

@@ -225,8 +225,11 @@ func (t *table) addStarters() error {
 	for _, name := range []string{Scaler, Supervisor} {
 		// Entries and jobs are heard, and not read, to find out at once that something waits.
 		u := User{Name: name, Publish: slices.Clone(publish), Subscribe: []string{subjects.AllScale, subjects.AllRegistered, subjects.AllLive, subjects.AllJobs}}
-		if name == Scaler {
+		switch name {
+		case Scaler:
 			u.Publish, u.Subscribe = append(u.Publish, subjects.EdgeRequest("*", subjects.EdgeStats)), append(u.Subscribe, subjects.AllLeases)
+		case Supervisor:
+			u.Publish = append(u.Publish, subjects.AllOf(subjects.Bye)) // in the place of instances that were killed
 		}
 		t.add(u)
 	}

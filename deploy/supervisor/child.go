@@ -60,6 +60,7 @@ func (c *child) run(s *starter) error {
 	if err := s.start(c.cmd); err != nil {
 		return err
 	}
+	c.log.Debug("process runs", "pid", c.cmd.Process.Pid, "took", time.Since(c.begun))
 	if err := limit(c.cmd.Process); err != nil {
 		c.log.Debug("limits of a process not set", "err", err)
 	}

@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "function":
 		process.Main(process.Function("echo", echo))
+	case "worker":
+		process.Main(process.Function("echo", worker))
 	case "supervisor":
 		process.Main(superviseAlone)
 	default:
@@ -72,6 +74,13 @@ func echo(struct{}) functions.Function {
 			return functions.Handlers{"say": functions.Handle(say)}, nil
 		},
 	}
+}
+
+// worker is echo with work for later.
+func worker(own struct{}) functions.Function {
+	f := echo(own)
+	f.Jobs = true
+	return f
 }
 
 func say(ctx context.Context, _ *functions.Call, in *work) (answer, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/confab-im/confab/deploy/load"
 	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -90,6 +91,9 @@ func (s *supervisor) keep(ctx context.Context, entries []Entry) {
 		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		stop[f], ended[f] = cancel, &sync.WaitGroup{}
 		ended[f].Go(func() { k.run(own) })
+		if k.entry.Works {
+			s.watcher.Count(own, f, s.backlog)
+		}
 	}
 	<-ctx.Done()
 	for _, wave := range waves(entries) {
@@ -100,6 +104,10 @@ func (s *supervisor) keep(ctx context.Context, entries []Entry) {
 			ended[f].Wait()
 		}
 	}
+}
+
+func (s *supervisor) backlog(ctx context.Context, f subjects.Function) (int, error) {
+	return jetstream.Backlog(ctx, s.NATS, f)
 }
 
 // waves returns the functions in the order of their end. None is in an earlier wave than one that calls it, unless they call each other.

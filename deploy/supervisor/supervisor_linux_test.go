@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/functions/functionstest"
+	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -42,6 +44,27 @@ func TestACallStartsAChildThatLeavesWhenItIdles(t *testing.T) {
 	}
 	if !strings.Contains(w.log.String(), `function=echo`) {
 		t.Error("the log of a child is not passed on")
+	}
+}
+
+func TestWorkThatWaitsStartsAChild(t *testing.T) {
+	w := newWorld(t, func(c *Config, e *Entry) {
+		c.IdleTimeout, e.Works = 200*time.Millisecond, true
+		e.Environment = append(e.Environment, roleVariable+"=worker")
+		if err := jetstream.Declare(t.Context(), c.NATS, jetstream.Profile{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := jetstream.DeclareConsumers(t.Context(), c.NATS, []jetstream.ConsumerSpec{{Function: "echo", Jobs: true}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for n := range 2 { // the second one finds it asleep again
+		job := functions.Job{Function: "echo", Method: "say"}
+		if _, err := functions.Later(t.Context(), w.caller, job, work{Number: n}, 0); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the job is done", func() bool { return w.times()[strconv.Itoa(n)] == 1 })
+		w.says("instance left", n+1)
 	}
 }
 
