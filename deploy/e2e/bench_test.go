@@ -122,20 +122,7 @@ func rate(b *testing.B, work func(sender int)) float64 {
 // issued connects a user that an operator made, which costs no hashing.
 func issued(b testing.TB, target Target, user string) *peer {
 	b.Helper()
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
-	data, _ := json.Marshal(wire.Issue{User: subjects.User(user), Create: true})
-	answer, err := nc.Request(subjects.RPC("auth", "issue"), data, patience)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var tokens wire.Tokens
-	if err := json.Unmarshal(answer.Data, &tokens); err != nil || tokens.Token == "" {
-		b.Fatalf("issue a token for %s: %s %v", user, answer.Data, answer.Header)
-	}
+	tokens := issue(b, target, wire.Issue{User: subjects.User(user), Create: true})
 	return connect(b, target, tokens, "web-1")
 }
 

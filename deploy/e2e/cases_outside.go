@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -65,6 +66,12 @@ func inspection(t *testing.T, target Target) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
+	// Functions may sleep: somebody who uses them all wakes them.
+	ada := register(t, target, "ada")
+	posted := ada.say("g.general", "is everybody there?")
+	call[wire.Page](ada, "history.page", wire.PageQuery{Conversation: "g.general", Limit: 1})
+	call[wire.Readers](ada, "receipts.who", wire.ReadersQuery{Conversation: "g.general", Seq: posted.Seq})
+	call[wire.Presences](ada, "presence.get", wire.UsersQuery{Users: []subjects.User{ada.user}})
 	wanted := map[string]bool{"im-auth": true, "im-send": true, "im-history": true, "im-conversations": true, "im-receipts": true, "im-presence": true}
 	inbox, err := nc.SubscribeSync(nats.NewInbox())
 	if err != nil {

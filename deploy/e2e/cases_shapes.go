@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
@@ -184,20 +182,7 @@ func visibility(t *testing.T, target Target) {
 
 func expiry(t *testing.T, target Target) {
 	ada := register(t, target, "ada")
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	data, _ := json.Marshal(wire.Issue{User: ada.user, TTLMS: 3000})
-	answer, err := nc.Request(subjects.RPC("auth", "issue"), data, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var short wire.Tokens
-	if err := json.Unmarshal(answer.Data, &short); err != nil {
-		t.Fatal(err)
-	}
+	short := issue(t, target, wire.Issue{User: ada.user, TTLMS: 3000})
 	left, extended := connect(t, target, short, "left-1"), connect(t, target, short, "kept-1")
 	until(left, "the warning", wire.EventSession, func(s wire.SessionChange) bool { return !s.Revoked && s.ExpiresAt != nil })
 	if welcome := call[wire.Welcome](extended, wire.CallHello, object{"token": ada.tokens.Token}); !welcome.ExpiresAt.After(short.ExpiresAt.Time) {
@@ -207,6 +192,6 @@ func expiry(t *testing.T, target Target) {
 		t.Errorf("an expired token closed with %d, want %d", code, wire.CloseTokenExpired)
 	}
 	call[any](extended, "history.heads", object{})
-	_, err = post[any](target, short.Token, "history.heads", object{})
+	_, err := post[any](target, short.Token, "history.heads", object{})
 	fails(t, err, wire.TokenExpired)
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/edge/client"
+	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -58,6 +61,28 @@ func connect(t testing.TB, target Target, tokens wire.Tokens, device subjects.De
 		t.Fatalf("hello answers for %q, want %q", welcome.User, tokens.User)
 	}
 	return p
+}
+
+// issue has an operator make a token, which costs no hashing and wakes auth where it sleeps.
+func issue(t testing.TB, target Target, in wire.Issue) wire.Tokens {
+	t.Helper()
+	nc, err := nats.Connect(target.NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	caller, err := functions.NewCaller(nc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tokens, err := functions.Invoke[wire.Issue, wire.Tokens](ctx, caller, nil, "auth", "issue", in)
+	if err != nil {
+		t.Fatalf("issue a token for %s: %v", in.User, err)
+	}
+	return tokens
 }
 
 // dial opens a connection without saying hello.
