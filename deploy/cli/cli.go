@@ -44,7 +44,7 @@ func init() {
 		{"invite", "make a link that lets people register", invite},
 		{"declare", "make the streams and buckets on an outside NATS server", declare},
 		{"nats-config", "write users, keys and permissions for an outside NATS server", natsConfig},
-		{"functions", "replay a function, or look at what it could not handle", aboutFunctions},
+		{"functions", "show functions, replay one, or look at what it could not handle", aboutFunctions},
 		{"new", "write the first files of a function of your own", newThing},
 		{"errors", "explain an error code, or list them all", explain},
 		{"version", "print the version", version},

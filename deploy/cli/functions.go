@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/confab-im/confab/deploy/process"
@@ -15,7 +16,7 @@ var onFunctions = []command{
 	{"dead", "show what a function could not handle, hand it over again, or forget it", dead},
 }
 
-// aboutFunctions runs one of onFunctions.
+// aboutFunctions runs one of onFunctions, or shows what functions there are.
 func aboutFunctions(ctx context.Context, c call) error {
 	if len(c.args) > 0 {
 		for _, action := range onFunctions {
@@ -25,11 +26,14 @@ func aboutFunctions(ctx context.Context, c call) error {
 			}
 		}
 	}
-	var lines strings.Builder
-	for _, action := range onFunctions {
-		fmt.Fprintf(&lines, "\n  confab functions %-7s %s", action.name, action.help)
+	if slices.Contains(c.args, "--help") {
+		fmt.Fprintln(c.out, "confab functions shows what functions there are, and confab functions NAME one of them with its instances. Beside:")
+		for _, action := range onFunctions {
+			fmt.Fprintf(c.out, "  confab functions %-7s %s\n", action.name, action.help)
+		}
+		fmt.Fprintln(c.out)
 	}
-	return &process.UsageError{Err: fmt.Errorf("it is called as one of:%s", lines.String())}
+	return showFunctions(ctx, c)
 }
 
 // functionArgument takes the name of a function off the front of the arguments.
