@@ -35,7 +35,9 @@ func TestAFunctionOfOnesOwn(t *testing.T) {
 	refused(ada, wire.BadData, "poll-box.greet", greet{"name": strings.Repeat("x", 101)})
 	first.says(t, `instance left`)
 	said := ada.say("g.general", "Hello everybody") // an event wakes it as well
-	until(ada, "the wave", wire.EventEntry, func(e wire.Entry) bool { return e.Kind == wire.KindReaction && e.Target == said.Seq && e.From == ada.user })
+	until(ada, "the wave", wire.EventEntry, func(e wire.Entry) bool {
+		return e.Kind == wire.KindReaction && e.Target == said.Seq && e.From == ada.user
+	})
 	_, err := post[greeting](target, "", "poll-box.greet", greet{})
 	fails(t, err, wire.Unauthenticated)
 	if code := first.stop(t); code != 0 {
