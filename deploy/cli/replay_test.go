@@ -91,7 +91,7 @@ func TestAFunctionIsReplayedAndItsDeadAreRevived(t *testing.T) {
 	if _, err := confab(t, "functions", "replay", "other", "--since", "2026-11-20T15:04:05Z", "--nats-url", server.URL); !errors.Is(err, jetstream.ErrNotDeclared) {
 		t.Errorf("replay what gets no entries: %v", err)
 	}
-	for _, args := range [][]string{{"replay"}, {"replay", "counter", "--since", "yesterday"}, {"dead", "A"}, {"bury"}, {}} {
+	for _, args := range [][]string{{"replay"}, {"replay", "counter", "--since", "yesterday"}, {"dead", "A"}, {"bury", "counter"}} {
 		_, err := confab(t, append([]string{"functions"}, args...)...)
 		if _, usage := errors.AsType[*process.UsageError](err); !usage {
 			t.Errorf("confab functions %q: %v", args, err)
