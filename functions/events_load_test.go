@@ -30,7 +30,6 @@ type fleet struct {
 type member struct {
 	nc     *nats.Conn
 	cancel context.CancelFunc
-	killed bool
 }
 
 // start starts an instance and does not wait for it.
@@ -168,4 +167,29 @@ func TestWhateverHappensEveryEntryIsHandedOver(t *testing.T) {
 		t.Errorf("%d dead letters", len(letters))
 	}
 	fl.end()
+}
+
+// TestAStreamThatRanDryKeepsNoRoom lets one stream after another have a burst, so that the instance has asked each for many entries at once, and then none.
+func TestAStreamThatRanDryKeepsNoRoom(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, jetstream.ConsumerSpec{})
+	var s seen
+	functionstest.Run(t, l.nc, counter(&s, nil), functions.Options{Concurrency: 8})
+	const burst = 11 // odd, so that of two that were asked for one at least does not come
+	var all []subjects.Conversation
+	began := time.Now()
+	for n := range 3 * subjects.Partitions {
+		c := subjects.Conversation(fmt.Sprintf("g.burst-%d", n))
+		all = append(all, c)
+		for i := range burst {
+			l.say(c, fmt.Sprint(i))
+		}
+		waitFor(t, "entries", func() bool { return s.count() == len(all)*burst })
+	}
+	if took := time.Since(began); took > patient/2 {
+		t.Errorf("%d bursts took %v", len(all), took)
+	}
+	if missing, extra := s.missing(all, burst); len(missing) > 0 || extra > 0 {
+		t.Errorf("missing %q, %d twice", missing, extra)
+	}
 }

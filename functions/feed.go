@@ -53,7 +53,7 @@ type source struct {
 	pull   string
 	number uint64    // of the newest request; answers to others are late
 	open   int       // messages that it still waits for; 0 = there is no request
-	ask    int       // how many to ask for the next time: it doubles while requests are filled
+	ask    int       // how many to ask for the next time: it doubles while requests are filled, and is one where there was nothing
 	hand   int       // messages in hand
 	heard  time.Time // the newest sign of life of the request
 	after  time.Time // no request before it
@@ -201,7 +201,7 @@ func (f *feed) fill(now time.Time) {
 			continue
 		}
 		n := min(s.ask, f.share-s.hand, f.room-len(f.hand)-f.asked)
-		if n < 1 {
+		if n < (s.ask+1)/2 { // a request for each that is finished would cost more than it brings
 			continue
 		}
 		f.request(at, s, n, now)
@@ -211,10 +211,15 @@ func (f *feed) fill(now time.Time) {
 	}
 }
 
-// request asks the server for n messages. mu is held.
+// request asks the server for n messages: for one that may come later, or for those of several that are there. Several are never waited for: the room that they
+// need would be kept from streams that have something. mu is held.
 func (f *feed) request(at int, s *source, n int, now time.Time) {
 	s.number++
-	body, _ := json.Marshal(pullRequest{Batch: n, Expires: pullTime, Heartbeat: pullHeartbeat}) // numbers always encode
+	ask := pullRequest{Batch: n, NoWait: true}
+	if n == 1 {
+		ask = pullRequest{Batch: n, Expires: pullTime, Heartbeat: pullHeartbeat}
+	}
+	body, _ := json.Marshal(ask) // numbers always encode
 	reply := f.prefix + strconv.Itoa(at) + "." + strconv.FormatUint(s.number, 10)
 	if err := f.in.nc.PublishRequest(s.pull, reply, body); err != nil {
 		s.after = now.Add(pullRetry) // the connection is down; its return asks again
@@ -227,8 +232,9 @@ func (f *feed) request(at int, s *source, n int, now time.Time) {
 // pullRequest is what JetStream takes as a request for messages; times are in nanoseconds.
 type pullRequest struct {
 	Batch     int           `json:"batch"`
-	Expires   time.Duration `json:"expires"`
-	Heartbeat time.Duration `json:"idle_heartbeat"`
+	NoWait    bool          `json:"no_wait,omitempty"`
+	Expires   time.Duration `json:"expires,omitempty"`
+	Heartbeat time.Duration `json:"idle_heartbeat,omitempty"`
 }
 
 // receive runs in the subscription's goroutine.
@@ -310,7 +316,7 @@ func (f *feed) status(msg *nats.Msg) {
 	}
 	f.settle(s)
 	s.ask = 1
-	if status == "404" || status == "408" { // its time is over
+	if status == "404" || status == "408" { // its time is over, or there is nothing
 		s.failed, s.told = time.Time{}, false
 	} else {
 		s.after = now.Add(pullRetry)
