@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"edge/cmd":         {"deploy/edges", "deploy/process"},
 	"deploy/process":   {"functions", "subjects", "github.com/nats-io/nats.go", "go.yaml.in/yaml/v3", "golang.org/x/term"},
 	"deploy":           {"..."},
-	"deploy/e2e/kubernetes": {
+	"deploy/e2e/kubernetes": {"deploy/e2e/kubernetes/work", "deploy/process", "functions", "subjects/wire",
 		"k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/..."}, // a module of its own; KEDA's objects are plain data there
 	"deploy/e2e/kubernetes/charts": {"helm.sh/helm/v3/...", "sigs.k8s.io/yaml"},
 }
