@@ -13,6 +13,7 @@ import (
 const (
 	askEvery     = 250 * time.Millisecond // how often it is asked who is up while calls are held for a function that sleeps
 	askPerDemand = 4
+	tellAgain    = 8 // times as many held as was said last are said at once: whoever starts instances must not learn of a burst a second late
 )
 
 // pump releases what is held when the table changes, asks who is up, and says demand, until a tick finds nothing held any more. It ends a
@@ -60,7 +61,7 @@ func (g *gate) tick(demand bool) bool {
 	return true
 }
 
-// urge says demand for the first call that is held in a sleep, and asks whether it is one.
+// urge says demand for the first call that is held in a sleep, and asks whether it is one; then again for each tellAgain times as many.
 func (g *gate) urge() {
 	snapshot := g.all.table.now()
 	if len(g.queue) == 0 || !snapshot.asleep(g.function) {
@@ -71,6 +72,9 @@ func (g *gate) urge() {
 		waking = state.waking
 	}
 	if g.told > 0 && g.urged == waking {
+		if len(g.queue) >= tellAgain*g.told {
+			g.tell()
+		}
 		return
 	}
 	g.urged = waking

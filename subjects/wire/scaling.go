@@ -29,8 +29,8 @@ type InstanceBye struct {
 	Instance string            `json:"instance"`
 }
 
-// Demand is what a caller says on im.scale.<function>.demand while it holds calls that no instance takes: at once for the first of them, then
-// every second, and once with Held 0 at the end.
+// Demand is what a caller says on im.scale.<function>.demand while it holds calls that no instance takes: at once for the first of them and
+// whenever they are eight times as many as it said last, then every second, and once with Held 0 at the end.
 type Demand struct {
 	Function subjects.Function `json:"function"`
 	Caller   string            `json:"caller"`    // who holds them; stays the same while that program runs
