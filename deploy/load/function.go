@@ -15,6 +15,7 @@ const (
 	wholeBeat = 850 * time.Millisecond // less than that lies between two beats only if somebody asked
 	window    = 15                     // seconds of Lately, as long as a horizontal autoscaler looks away
 	most      = 1 << 20                // calls in one event: more is nonsense and would overflow sums
+	longest   = 1000 * time.Hour       // likewise of being idle
 	second    = int64(time.Second)
 )
 
@@ -68,8 +69,8 @@ func (f *function) up(up wire.InstanceUp, now, began time.Time) bool {
 	for s := max(from, to-window+1); s <= to; s++ {
 		in.note(s, peak)
 	}
-	in.seen, in.concurrency = now, max(1, up.Concurrency)
-	in.idle = time.Duration(max(up.IdleMS, 0)) * time.Millisecond
+	in.seen, in.concurrency = now, min(max(up.Concurrency, 1), most)
+	in.idle = time.Duration(min(max(up.IdleMS, 0), longest.Milliseconds())) * time.Millisecond
 	return !known
 }
 

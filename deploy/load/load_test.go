@@ -1,10 +1,15 @@
 package load
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -131,4 +136,29 @@ func TestHeldCallsThatAnInstanceTookCountOnce(t *testing.T) {
 	if held := w.sum().Held; held != 0 || len(w.callers) != 0 {
 		t.Errorf("at the end %d are held", held)
 	}
+}
+
+// FuzzHeard feeds events as anybody on NATS could publish them: sums stay sums, and what speaks of another function than its subject counts for nothing.
+func FuzzHeard(f *testing.F) {
+	f.Add("im.scale.echo.up", []byte(`{"function":"echo","instance":"a","concurrency":4,"peak":3,"idle_ms":5}`))
+	f.Add("im.scale.echo.demand", []byte(`{"function":"echo","caller":"edge","held":9223372036854775807,"peak":1}`))
+	f.Add("im.scale.echo.up", []byte(`{"function":"echo","instance":"b","concurrency":-4,"peak":-9,"idle_ms":-9223372036854775808}`))
+	f.Add("im.scale.echo.up", []byte(`{"function":"echo","instance":"c","concurrency":9223372036854775807,"idle_ms":9223372036854775807}`))
+	f.Add("im.scale.echo.bye", []byte(`{"function":"echo","instance":"a"}`))
+	f.Add("im.scale.echo.up", []byte(`{"function":"other","instance":"a"}`))
+	f.Fuzz(func(t *testing.T, subject string, data []byte) {
+		w := &Watcher{log: slog.New(slog.DiscardHandler), began: time.Now(), functions: map[subjects.Function]*function{}}
+		for range 3 {
+			w.heard(&nats.Msg{Subject: subject, Data: data})
+		}
+		for name := range w.functions {
+			l := w.Of(name)
+			if l.Held < 0 || l.Peak < 0 || l.Lately < 0 || l.IdleFor < 0 || l.Instances > 1 || l.Busy() > 2*most {
+				t.Errorf("the load of %q is %+v", name, l)
+			}
+			if !strings.HasPrefix(subject, "im.scale."+string(name)+".") {
+				t.Errorf("what came on %q counts for %q", subject, name)
+			}
+		}
+	})
 }

@@ -3,6 +3,12 @@ package scaler
 import (
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/confab-im/confab/deploy/scaler/externalscaler"
+	"github.com/confab-im/confab/subjects"
 )
 
 func TestSettingsAreRefusedThatAreNotSafe(t *testing.T) {
@@ -28,4 +34,28 @@ func TestSettingsAreRefusedThatAreNotSafe(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzTrigger(f *testing.F) {
+	f.Add("echo", "4", "1m", "", "")
+	f.Add("a.>", "-1", "-1s", "connections", "9999999999999999999")
+	f.Fuzz(func(t *testing.T, function, concurrency, idle, edges, target string) {
+		metadata := map[string]string{}
+		for key, value := range map[string]string{"function": function, "concurrency": concurrency, "idle": idle, "edges": edges, "target": target} {
+			if value != "" {
+				metadata[key] = value
+			}
+		}
+		s := &Scaler{config: Config{Idle: DefaultIdle}}
+		got, err := s.parse(&externalscaler.ScaledObjectRef{ScalerMetadata: metadata})
+		if err != nil {
+			if status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%v is answered with %v", metadata, err)
+			}
+			return
+		}
+		if _, err := subjects.ParseFunction(string(got.function)); (err != nil) != (edges != "") || got.concurrency < 0 || got.idle < 0 {
+			t.Errorf("%v is read as %+v", metadata, got)
+		}
+	})
 }

@@ -138,6 +138,7 @@ func (s *Scaler) Run(ctx context.Context, listener net.Listener) error {
 		case f := <-s.count:
 			s.watcher.Count(ctx, f, s.backlog)
 		case err := <-served:
+			server.Stop()
 			return fmt.Errorf("serve KEDA: %w", err)
 		case <-ctx.Done():
 		}
