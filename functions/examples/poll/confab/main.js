@@ -25,6 +25,7 @@ export async function main(fn) {
   for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, ask); // a second one ends the process at once
   try {
     const settings = readSettings(process.env);
+    least = levels.indexOf(settings.level);
     if (settings.withParent) process.stdin.on("end", ask).resume();
     const connected = connect({ ...settings.connection, name: `im-${fn.name}` });
     const nc = await Promise.race([connected, asked]);
@@ -190,7 +191,11 @@ function answerProbes(listen, ready) {
   }).listen(Number(port), host || undefined);
 }
 
+const levels = ["debug", "info", "warn", "error"];
+let least = levels.indexOf("info"); // what is below is not written
+
 // log writes one JSON object a line. What users write and what proves who they are never belongs there.
 function log(level, msg, attributes) {
+  if (levels.indexOf(level) < least) return;
   process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), level: level.toUpperCase(), msg, ...attributes })}\n`);
 }

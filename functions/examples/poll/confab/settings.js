@@ -14,6 +14,7 @@ export function readSettings(env) {
     drainTimeout: duration(env, "CONFAB_DRAIN_TIMEOUT", 20_000),
     unit: env.CONFAB_UNIT || undefined, // what whoever started the instance knows it by
     withParent: env.CONFAB_WITH_PARENT === "true",
+    level: env.CONFAB_LOG || "info",
     opsListen: env.CONFAB_OPS_LISTEN || "",
   };
 }
