@@ -165,11 +165,16 @@ func declare(ctx context.Context, c call) error {
 	return err
 }
 
+// declareWithin bounds one try to declare the store. A request that was sent before the servers had a leader is never answered; whatever a try has made stays.
+const declareWithin = 20 * time.Second
+
 // declareStore declares the store, and again until ctx ends while there is none to be reached: servers of a cluster that has just been started need some seconds to agree
 // on a leader.
 func declareStore(ctx context.Context, nc *nats.Conn, profile jetstream.Profile) error {
 	for {
-		err := jetstream.Declare(ctx, nc, profile)
+		try, cancel := context.WithTimeout(ctx, declareWithin)
+		err := jetstream.Declare(try, nc, profile)
+		cancel()
 		if !errors.Is(err, jetstream.ErrUnavailable) {
 			return err
 		}

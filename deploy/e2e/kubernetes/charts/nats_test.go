@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -23,58 +24,29 @@ import (
 )
 
 // patience bounds every wait: far more than a slow machine needs.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // TestTheServersOfTheChartWork starts the servers of the StatefulSet in this process, with its variables and with the files that its volumes hold, as far as one machine can
 // stand for three: addresses and directories are others. The deployer then makes three copies of every stream.
 func TestTheServersOfTheChartWork(t *testing.T) {
-	o := render(t, "")
-	stateful := o.named(t, "confab-nats")
-	root := t.TempDir()
-	users, err := natsconfig.Users(manifest.BuiltIn())
-	if err != nil {
-		t.Fatal(err)
+	for name, values := range map[string]string{"by the presets": "", "with certificates": "{nats: {tlsSecret: nats-tls, caSecret: nats-tls}}"} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, values)
+			nc := c.connect(t, natsconfig.Deployer)
+			declare(t, nc, len(c.urls))
+			if encrypted := nc.TLSRequired(); encrypted != (values != "") {
+				t.Errorf("encrypted: %v", encrypted)
+			}
+		})
 	}
-	seeds := filepath.Join(root, "seeds")
-	if err := natsconfig.WriteKubernetes(seeds, "confab-nats", users); err != nil {
-		t.Fatal(err)
-	}
-	data := secretData(t, filepath.Join(seeds, natsconfig.KubernetesFile), "confab-nats-server")
-	write(t, filepath.Join(root, "users", "accounts.conf"), data["accounts.conf"])
-	write(t, filepath.Join(root, "server", "nats-server.conf"), o.configs["confab-nats"].Data["nats-server.conf"])
+}
 
-	routes := ports(t, int(*stateful.replicas))
-	var urls []string
-	for i := range routes {
-		setEnvironment(t, stateful.template.Spec.Containers[0], i, routes, data["route-password"])
-		options, err := server.ProcessConfigFile(filepath.Join(root, "server", "nats-server.conf"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if options.LameDuckDuration != 30*time.Second || !options.SyncAlways || options.JetStreamMaxStore != 9216<<20 || options.JetStreamMaxMemory != 256<<20 ||
-			options.PidFile != "/var/run/nats/nats.pid" || options.StoreDir != "/data" || len(options.Routes) != len(routes) ||
-			options.Cluster.Username != "route" || options.Cluster.Password != data["route-password"] {
-			t.Errorf("server %d reads %+v", i, options)
-		}
-		options.StoreDir, options.PidFile, options.NoSigs, options.NoLog, options.SyncAlways = filepath.Join(root, fmt.Sprint(i)), "", true, true, false
-		running, err := server.NewServer(options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		running.Start()
-		t.Cleanup(func() { running.Shutdown(); running.WaitForShutdown() })
-		urls = append(urls, running.ClientURL())
-	}
-
-	config := process.NATSConfig{URL: strings.Join(urls, ","), NKey: natsconfig.SeedFile(seeds, natsconfig.Deployer)}
-	nc, _, err := config.Connect("deployer", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+// declare makes every stream, as soon as the servers have a leader. A request that came before is never answered, so no try may take all the time there is.
+func declare(t *testing.T, nc *nats.Conn, copies int) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		ctx, cancel := context.WithDeadline(t.Context(), deadline)
-		err := jetstream.Declare(ctx, nc, jetstream.Profile{Replicas: len(routes)})
+		ctx, cancel := context.WithTimeout(t.Context(), patience/6)
+		err := jetstream.Declare(ctx, nc, jetstream.Profile{Replicas: copies})
 		cancel()
 		if err == nil {
 			return
@@ -83,6 +55,75 @@ func TestTheServersOfTheChartWork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// cluster is the servers of one rendering. Below root stand server, users and tls, as below /etc/nats.
+type cluster struct {
+	root, seeds, ca string // ca is "" where the servers have no certificate
+	urls            []string
+}
+
+func newCluster(t *testing.T, values string) cluster {
+	t.Helper()
+	o := render(t, values)
+	c := cluster{root: t.TempDir()}
+	c.seeds = filepath.Join(c.root, "seeds")
+	users, err := natsconfig.Users(manifest.BuiltIn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := natsconfig.WriteKubernetes(c.seeds, "confab-nats", users); err != nil {
+		t.Fatal(err)
+	}
+	data := secretData(t, filepath.Join(c.seeds, natsconfig.KubernetesFile), "confab-nats-server")
+	write(t, filepath.Join(c.root, "users", "accounts.conf"), data["accounts.conf"])
+	writeCertificate(t, filepath.Join(c.root, "tls"))
+	config := o.configs["confab-nats"].Data["nats-server.conf"]
+	write(t, filepath.Join(c.root, "server", "nats-server.conf"), strings.ReplaceAll(config, "/etc/nats/tls", filepath.Join(c.root, "tls")))
+	if strings.Contains(config, "tls {") {
+		c.ca = filepath.Join(c.root, "tls", "ca.crt")
+	}
+	stateful := o.named(t, "confab-nats")
+	routes := ports(t, int(*stateful.replicas))
+	for i := range routes {
+		setEnvironment(t, stateful.template.Spec.Containers[0], i, routes, data["route-password"])
+		c.urls = append(c.urls, c.start(t, i, data["route-password"]))
+	}
+	return c
+}
+
+// start starts the server of a number and returns its address.
+func (c cluster) start(t *testing.T, i int, password string) string {
+	t.Helper()
+	options, err := server.ProcessConfigFile(filepath.Join(c.root, "server", "nats-server.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if options.LameDuckDuration != 30*time.Second || !options.SyncAlways || options.JetStreamMaxStore != 9216<<20 || options.JetStreamMaxMemory != 256<<20 ||
+		options.PidFile != "/var/run/nats/nats.pid" || options.StoreDir != "/data" || len(options.Routes) != 3 ||
+		options.Cluster.Username != "route" || options.Cluster.Password != password {
+		t.Errorf("server %d reads %+v", i, options)
+	}
+	options.StoreDir, options.PidFile, options.NoSigs, options.NoLog, options.SyncAlways = filepath.Join(c.root, fmt.Sprint(i)), "", true, true, false
+	running, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.Start()
+	t.Cleanup(func() { running.Shutdown(); running.WaitForShutdown() })
+	return running.ClientURL()
+}
+
+// connect connects as a user, in the way of all programs.
+func (c cluster) connect(t *testing.T, user string) *nats.Conn {
+	t.Helper()
+	config := process.NATSConfig{URL: strings.Join(c.urls, ","), NKey: natsconfig.SeedFile(c.seeds, user), CA: c.ca}
+	nc, _, err := config.Connect(user, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 // setEnvironment sets the variables of a container as the kubelet does, for the server of a number.
