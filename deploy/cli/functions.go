@@ -7,12 +7,14 @@ import (
 	"strings"
 
 	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/jetstream"
 	"github.com/confab-im/confab/subjects"
 )
 
 // onFunctions is what can be done about functions, by the word behind confab functions.
 var onFunctions = []command{
 	{"replay", "hand entries to a function again, from a time on", replay},
+	{"unregister", "forget a function that is not deployed any more", unregister},
 	{"dead", "show what a function could not handle, hand it over again, or forget it", dead},
 }
 
@@ -29,11 +31,48 @@ func aboutFunctions(ctx context.Context, c call) error {
 	if slices.Contains(c.args, "--help") {
 		fmt.Fprintln(c.out, "confab functions shows what functions there are, and confab functions NAME one of them with its instances. Beside:")
 		for _, action := range onFunctions {
-			fmt.Fprintf(c.out, "  confab functions %-7s %s\n", action.name, action.help)
+			fmt.Fprintf(c.out, "  confab functions %-10s %s\n", action.name, action.help)
 		}
 		fmt.Fprintln(c.out)
 	}
 	return showFunctions(ctx, c)
+}
+
+// unregister takes a function out of the registry. What is up of it is answered as before; its consumers stay, with what waits in them.
+func unregister(ctx context.Context, c call) error {
+	config := newOperator()
+	if slices.Contains(c.args, "--help") {
+		_, err := c.load("functions unregister NAME", &config)
+		return err
+	}
+	name, err := c.functionArgument("functions unregister")
+	if err != nil {
+		return err
+	}
+	rest, err := c.load("functions unregister NAME", &config)
+	if err != nil {
+		return err
+	}
+	if err := noArguments("functions unregister", rest); err != nil {
+		return err
+	}
+	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, config.Wait)
+	defer cancel()
+	store, err := jetstream.Open(ctx, nc)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.Unregister(ctx, name); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "%s is not registered any more.\n", name)
+	return err
 }
 
 // functionArgument takes the name of a function off the front of the arguments.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,7 +65,7 @@ func (o operator) observe(ctx context.Context, c call) (*observer, error) {
 	for err == nil && !v.watcher.Settled() {
 		select {
 		case <-ctx.Done():
-			err = fmt.Errorf("listen at %s: %w", nc.ConnectedUrlRedacted(), ctx.Err())
+			err = fmt.Errorf("no lasting connection to NATS within %s: %w", o.Wait, cmp.Or(nc.LastError(), ctx.Err()))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
