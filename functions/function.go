@@ -91,6 +91,7 @@ type Options struct {
 	DrainTimeout time.Duration         // how long a drain waits for calls at work before it cancels them; 0 = 20 s
 	Unit         string                // what whoever started the instance calls it, such as a pod's name; it stands in every up
 	Began        time.Time             // when the process started, for the statistics; zero = not known
+	Violations   func() uint64         // how often the NATS server refused this program a subject, for the statistics; nil = not known
 	Ready        func(instance string) // called once, when calls can arrive
 
 	ping time.Duration // how often the server hears that a message is in hand; 0 = pingEvery

@@ -255,6 +255,9 @@ func (in *instance) stats(e *micro.Endpoint) any {
 	if ready := in.ready.Load(); ready != 0 {
 		s.ReadyMS = milliseconds(time.Unix(0, ready).Sub(in.began))
 	}
+	if in.opts.Violations != nil {
+		s.Violations = in.opts.Violations()
+	}
 	return s
 }
 

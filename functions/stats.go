@@ -73,6 +73,8 @@ type MethodStats struct {
 	Cold      int64   `json:"cold"`              // calls within 250 ms of the instance's start: they had waited for it
 	ConnectMS float64 `json:"connect_ms"`        // milliseconds from the start of the instance's process until it had its connection; 0 = not known
 	ReadyMS   float64 `json:"ready_ms"`          // milliseconds from there until it said up
+
+	Violations uint64 `json:"violations"` // subjects that the NATS server refused the instance's process; there should be none
 }
 
 // coldWindow is how soon after the start a call counts as one that had waited.

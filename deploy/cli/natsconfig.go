@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/confab-im/confab/deploy/manifest"
@@ -66,19 +65,11 @@ func natsConfig(_ context.Context, c call) error {
 
 // readManifests returns confab's own manifests and those in files.
 func readManifests(files []string) ([]manifest.Manifest, error) {
-	all := manifest.BuiltIn()
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("--manifests: %w", err)
-		}
-		m, err := manifest.Parse(data)
-		if err != nil {
-			return nil, fmt.Errorf("--manifests: %s: %w", file, err)
-		}
-		all = append(all, m)
+	others, err := manifest.Files(files)
+	if err != nil {
+		return nil, fmt.Errorf("--manifests: %w", err)
 	}
-	return all, nil
+	return append(manifest.BuiltIn(), others...), nil
 }
 
 // explainUsers says what to do with what was written.

@@ -1,16 +1,19 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/standalone"
 	"github.com/confab-im/confab/functions"
@@ -19,14 +22,31 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// operator is what the commands share that speak NATS: they act with the rights of whoever reaches the server.
+// operator is what the commands share that speak NATS: they act as the operator of the confab up on this machine, or with the rights of the key they are given.
 type operator struct {
 	NATS process.NATSConfig
+	Data string        `conf:"data" help:"the directory of the confab up on this machine; its server and its operator's key are used unless nats-url names another server"`
 	Wait time.Duration `conf:"wait" help:"how long to wait for an answer"`
 }
 
 func newOperator() operator {
-	return operator{NATS: process.NATSConfig{URL: "nats://127.0.0.1:4222"}, Wait: 10 * time.Second}
+	return operator{Data: standalone.DefaultData(), Wait: 10 * time.Second}
+}
+
+// server returns the NATS server to use and as whom. The keys in the directory are those of one server, and shown to no other.
+func (o operator) server() process.NATSConfig {
+	config := o.NATS
+	local, found := standalone.Local(o.Data, natsconfig.Operator)
+	if found && config.Credentials == "" && (config.URL == "" || address(config.URL) == address(local.URL)) {
+		config.URL, config.NKey = local.URL, cmp.Or(config.NKey, local.NKey)
+	}
+	config.URL = cmp.Or(config.URL, "nats://127.0.0.1:4222")
+	return config
+}
+
+// address returns the host and port of the URL of a server, in one form.
+func address(server string) string {
+	return strings.Replace(strings.TrimPrefix(server, "nats://"), "localhost", "127.0.0.1", 1)
 }
 
 // remote is an operator's connection while one command runs.
@@ -38,7 +58,7 @@ type remote struct {
 
 func (o operator) open(ctx context.Context, c call) (*remote, error) {
 	log := c.errors()
-	nc, _, err := o.NATS.Connect("confab-cli", log)
+	nc, _, err := o.server().Connect("confab-cli", log)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +168,7 @@ func declare(ctx context.Context, c call) error {
 	if err != nil {
 		return &process.UsageError{Err: err}
 	}
-	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
+	nc, _, err := config.server().Connect("confab-cli", c.errors())
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func replay(ctx context.Context, c call) error {
 	if err != nil {
 		return &process.UsageError{Err: fmt.Errorf("--since: %w", err)}
 	}
-	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
+	nc, _, err := config.server().Connect("confab-cli", c.errors())
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func dead(ctx context.Context, c call) error {
 	if config.Limit < 1 {
 		return &process.UsageError{Err: errors.New("--limit must be 1 or more")}
 	}
-	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
+	nc, _, err := config.server().Connect("confab-cli", c.errors())
 	if err != nil {
 		return err
 	}

@@ -55,11 +55,7 @@ func rawStreams(b *testing.B, nc *nats.Conn) []string {
 // BenchmarkSend compares a message from a socket to its ok with a bare publish to a stream of the same server, which syncs both the same.
 func BenchmarkSend(b *testing.B) {
 	_, target, _ := up(b, b.TempDir())
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
+	nc := target.operator(b)
 	raw := rawStreams(b, nc)
 	body := text("a message of the usual length, neither short nor long, to be stored")
 	publish := func(i int) {
@@ -155,10 +151,7 @@ func seededUser(i int) subjects.User { return subjects.User(fmt.Sprintf("with-%0
 func seed(b *testing.B, data string) {
 	b.Helper()
 	p, target, _ := up(b, data, "--profile", "fast")
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
+	nc := target.operator(b)
 	ctx := context.Background()
 	store, err := jetstream.Open(ctx, nc)
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -111,11 +109,7 @@ func channel(t *testing.T, target Target) {
 // hostile sends ids that would mean something else as part of a subject. Each holds a mark that a tap of all subjects looks for.
 func hostile(t *testing.T, target Target) {
 	ada := register(t, target, "ada")
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := target.operator(t)
 	tap, err := nc.SubscribeSync(">")
 	if err != nil {
 		t.Fatal(err)

@@ -61,11 +61,7 @@ func badFrames(t *testing.T, target Target) {
 }
 
 func inspection(t *testing.T, target Target) {
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := target.operator(t)
 	// Functions may sleep: somebody who uses them all wakes them.
 	ada := register(t, target, "ada")
 	posted := ada.say("g.general", "is everybody there?")

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -22,6 +24,26 @@ const patience = 20 * time.Second
 type Target struct {
 	URL  string // of an edge, such as http://127.0.0.1:8080
 	NATS string // of the NATS server, for what operators look at
+	NKey string // the file with the seed of a NATS user who may do everything; empty = none is needed
+}
+
+// operator returns a connection of somebody who may do everything on the NATS server, until the test ends.
+func (target Target) operator(t testing.TB) *nats.Conn {
+	t.Helper()
+	var options []nats.Option
+	if target.NKey != "" {
+		option, err := nats.NkeyOptionFromSeed(target.NKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options = append(options, option)
+	}
+	nc, err := nats.Connect(target.NATS, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 // Run runs the suite against a target. Each case registers users of its own, so that a target may be used for more than one run.

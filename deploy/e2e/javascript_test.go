@@ -85,12 +85,10 @@ func TestAFunctionInAnotherLanguage(t *testing.T) {
 		return // it needs node
 	}
 	needNode(t)
-	_, target, _ := up(t, t.TempDir())
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	data := t.TempDir()
+	_, target, _ := up(t, data, "--manifests", filepath.Join(pollFolder, "function.yaml"))
+	t.Setenv("CONFAB_NATS_NKEY", key(data, "poll"))
+	nc := target.operator(t)
 	if err := jetstream.DeclareConsumers(t.Context(), nc, []jetstream.ConsumerSpec{{Function: "poll", Entries: true, HandTime: 2 * time.Second}}); err != nil {
 		t.Fatal(err)
 	}

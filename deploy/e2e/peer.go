@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/functions"
@@ -66,10 +65,7 @@ func connect(t testing.TB, target Target, tokens wire.Tokens, device subjects.De
 // issue has an operator make a token, which costs no hashing and wakes auth where it sleeps.
 func issue(t testing.TB, target Target, in wire.Issue) wire.Tokens {
 	t.Helper()
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nc := target.operator(t)
 	defer nc.Close()
 	caller, err := functions.NewCaller(nc, nil)
 	if err != nil {

@@ -136,8 +136,11 @@ func up(t testing.TB, data string, args ...string) (*process, Target, banner) {
 		ops:    p.says(t, `Health +(http://\S+)/readyz`),
 	}
 	url, _, _ := strings.Cut(b.owner, "/#")
-	return p, Target{URL: url, NATS: p.says(t, `Look +nats -s (\S+)`)}, b
+	return p, Target{URL: url, NATS: p.says(t, `Look +nats -s (\S+)`), NKey: key(data, "admin")}, b
 }
+
+// key returns the file with the seed of a NATS user of the all-in-one.
+func key(data, user string) string { return filepath.Join(data, "nats", "keys", user+".nk") }
 
 // banner is what the all-in-one printed.
 type banner struct{ owner, invite, ops string }

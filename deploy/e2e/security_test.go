@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
@@ -130,11 +128,7 @@ func internals(t *testing.T, a, _ Target) {
 // headers sends everything that means something to the store or to confab as fields and as HTTP headers, and looks at what reaches NATS.
 func headers(t *testing.T, a, _ Target) {
 	ada, bob := register(t, a, "ada"), register(t, a, "bob")
-	nc, err := nats.Connect(a.NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := a.operator(t)
 	tap, err := nc.SubscribeSync("im.>")
 	if err != nil || nc.Flush() != nil {
 		t.Fatal(err)

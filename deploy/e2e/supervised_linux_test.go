@@ -219,14 +219,3 @@ func processState(pid int) (state string, parent int) {
 	}
 	return "", 0
 }
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * patience); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}

@@ -50,10 +50,11 @@ func TestEdgeAndFunctionsAsProcessesOfTheirOwn(t *testing.T) {
 }
 
 func TestWhatHappensAtOneEdgeIsKnownAtTheOther(t *testing.T) {
-	_, here, _ := up(t, t.TempDir())
-	edge := start(t, "edge", "--nats-url", here.NATS, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--limits", "none")
+	data := t.TempDir()
+	_, here, _ := up(t, data)
+	edge := start(t, "edge", "--nats-url", here.NATS, "--nats-nkey", key(data, "edge"), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--limits", "none")
 	edge.says(t, `edge is ready`)
-	there := Target{URL: edge.says(t, `"?url"?[=:]"?(http://[^\s"]+)`), NATS: here.NATS}
+	there := Target{URL: edge.says(t, `"?url"?[=:]"?(http://[^\s"]+)`), NATS: here.NATS, NKey: here.NKey}
 
 	ada, bob := register(t, here, "ada"), register(t, there, "bob")
 	call[wire.Presences](ada, wire.CallWatch, wire.UsersQuery{Users: []subjects.User{bob.user}})

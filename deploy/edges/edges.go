@@ -1,6 +1,7 @@
 package edges
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -41,12 +42,14 @@ func Main(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = public.Close() }()
+	config.NATS.Violations = new(process.Violations)
 	nc, closed, err := config.NATS.Connect("im-edge", log)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	registry := ops.NewRegistry()
+	ops.OwnViolations(registry, cmp.Or(config.NATS.User(), "edge"), config.NATS.Violations.Count)
 	front, err := config.Edge.New(public, nc, log, registry)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -99,6 +100,23 @@ func Parse(data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest of %q: %w", m.Function, err)
 	}
 	return m, nil
+}
+
+// Files reads the manifests in files; the error names the first that is broken.
+func Files(paths []string) ([]Manifest, error) {
+	var all []Manifest
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		m, err := Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, m)
+	}
+	return all, nil
 }
 
 // The forms of names in a manifest.

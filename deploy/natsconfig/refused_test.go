@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 )
 
@@ -272,6 +274,14 @@ func TestARefusalIsLoggedAsAnError(t *testing.T) {
 			t.Fatalf("the log has %q", w.logs.with(""))
 		}
 		<-time.After(time.Millisecond)
+	}
+	if n := w.violations.Count(); n != 2 {
+		t.Errorf("%d were counted", n)
+	}
+	registry := prometheus.NewRegistry()
+	ops.OwnViolations(registry, "history", w.violations.Count)
+	if found, err := registry.Gather(); err != nil || len(found) != 1 || found[0].GetMetric()[0].GetCounter().GetValue() != 2 {
+		t.Errorf("the metrics are %v, %v", found, err)
 	}
 	for _, line := range w.logs.with(process.ViolationLogged) {
 		if !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "nats-user=history") ||

@@ -29,7 +29,8 @@ type world struct {
 	logs *lines
 	log  *slog.Logger
 
-	refusals map[*nats.Conn]error // the newest that each connection was found to have
+	violations process.Violations   // of all connections
+	refusals   map[*nats.Conn]error // the newest that each connection was found to have
 }
 
 // start writes the configuration, lets a server read it as nats-server does, and starts it. What is given is allowed to every user beside.
@@ -80,7 +81,7 @@ func startWith(t testing.TB, manifests []manifest.Manifest, publish ...string) *
 // connect connects a program as a user, in the way of all programs.
 func (w *world) connect(user string) *nats.Conn {
 	w.t.Helper()
-	config := process.NATSConfig{URL: w.url, NKey: SeedFile(w.dir, user)}
+	config := process.NATSConfig{URL: w.url, NKey: SeedFile(w.dir, user), Violations: &w.violations}
 	nc, _, err := config.Connect(user, w.log.With("nats-user", user))
 	if err != nil {
 		w.t.Fatalf("connect as %s: %v", user, err)

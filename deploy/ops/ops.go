@@ -57,3 +57,20 @@ func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
 	}
 	fmt.Fprintln(w, "ok")
 }
+
+// Violations registers the counter of what a NATS server refused its users, by the names of users.
+func Violations(registry *prometheus.Registry) *prometheus.CounterVec {
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "confab_nats_permission_violations_total", Help: "Subjects that the NATS server refused, by user; there should be none.",
+	}, []string{"user"})
+	registry.MustRegister(refused)
+	return refused
+}
+
+// OwnViolations registers the same counter for a program that knows only what was refused to itself; user is the NATS user that it is.
+func OwnViolations(registry *prometheus.Registry, user string, count func() uint64) {
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "confab_nats_permission_violations_total", Help: "Subjects that the NATS server refused to this program; there should be none.",
+		ConstLabels: prometheus.Labels{"user": user},
+	}, func() float64 { return float64(count()) }))
+}

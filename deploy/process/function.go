@@ -55,6 +55,7 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 	if err != nil {
 		return &UsageError{Err: err}
 	}
+	config.NATS.Violations = new(Violations)
 	nc, closed, err := config.NATS.Connect("im-"+name, log)
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 	defer stop()
 	options := functions.Options{
 		Version: Version(), Concurrency: config.Concurrency, Unit: config.Unit,
-		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began,
+		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began, Violations: config.NATS.Violations.Count,
 		Ready: func(instance string) {
 			up.Store(true)
 			log.Info("instance is up", KeyFunction, name, "instance", instance)

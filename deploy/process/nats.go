@@ -22,23 +22,36 @@ type NATSConfig struct {
 	NKey        string `conf:"nats-nkey" help:"file with the NKey seed of this program"`
 	CA          string `conf:"nats-ca" help:"file with the certificates that NATS servers are checked against"`
 	Inbox       string `conf:"nats-inbox-prefix" help:"what the subjects of answers to this program begin with; empty = _INBOX, or for nats-nkey DIR/NAME.nk, _INBOX_NAME"`
+
+	Violations *Violations // counts what the server refuses; nil = it is logged only
+}
+
+// User returns the name of the NATS user that the seed's file is called after, "" without one.
+func (c NATSConfig) User() string {
+	if c.NKey == "" {
+		return ""
+	}
+	user, _, _ := strings.Cut(filepath.Base(c.NKey), ".")
+	return user
 }
 
 // inbox returns the prefix of this program's inboxes, "" for that of the client library. With a user of its own a program may read its own
 // inboxes only, so the prefix follows the file with the user's seed, which is called after the user.
 func (c NATSConfig) inbox() string {
-	if c.Inbox != "" || c.NKey == "" {
-		return c.Inbox
+	if user := c.User(); c.Inbox == "" && user != "" {
+		return subjects.InboxPrefix(user)
 	}
-	user, _, _ := strings.Cut(filepath.Base(c.NKey), ".")
-	return subjects.InboxPrefix(user)
+	return c.Inbox
 }
 
 // Connect connects to NATS under the given name and keeps reconnecting for as long as the program runs; the returned channel is closed when
 // the connection is closed for good, after which the program must end. Options are added to the ones every program uses.
 func (c NATSConfig) Connect(name string, log *slog.Logger, extra ...nats.Option) (*nats.Conn, <-chan struct{}, error) {
 	closed := make(chan struct{})
-	options := append(Options(name, log), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	options := append(Options(name, log),
+		nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { c.Violations.report(log, sub, err) }),
+	)
 	if c.Credentials != "" {
 		options = append(options, nats.UserCredentials(c.Credentials))
 	}
@@ -97,23 +110,8 @@ func Options(name string, log *slog.Logger) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to nats", "server", nc.ConnectedServerName()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logError(log, sub, err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { (*Violations)(nil).report(log, sub, err) }),
 	}
-}
-
-// ViolationLogged is the message of the log line that is written, at level error, when the NATS server refuses a program a subject: either the program
-// runs with another user's seed, or the server with an older configuration, or somebody has taken the program over.
-const ViolationLogged = "permission violation: the nats user of this program may not do this"
-
-func logError(log *slog.Logger, sub *nats.Subscription, err error) {
-	message := "nats reports an error"
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		message = ViolationLogged
-	}
-	if sub != nil {
-		log = log.With("subject", sub.Subject)
-	}
-	log.Error(message, KeyErr, err)
 }
 
 // redacted returns a list of servers without the passwords that may stand in it.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/confab-im/confab/deploy/edges"
+	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/edge"
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
@@ -26,6 +26,7 @@ const inviteUses = 10
 type banner struct {
 	public, owner, invite string
 	ops, nats, data       string
+	viewer                string // the file of the key that looking takes; empty = none
 	fast                  bool
 }
 
@@ -37,8 +38,12 @@ func (b banner) write(w io.Writer) {
 	if b.ops != "" {
 		fmt.Fprintf(w, "  Health   http://%s/readyz\n", b.ops)
 	}
-	fmt.Fprintf(w, "  Look     nats -s %s micro ls\n", b.nats)
-	fmt.Fprintf(w, "           nats -s %s sub '%s'\n", b.nats, subjects.AllLive)
+	key := ""
+	if b.viewer != "" {
+		key = " --nkey " + shellWord(b.viewer)
+	}
+	fmt.Fprintf(w, "  Look     nats -s %s%s micro ls\n", b.nats, key)
+	fmt.Fprintf(w, "           nats -s %s%s sub '%s'\n", b.nats, key, subjects.AllLive)
 	if b.fast {
 		fmt.Fprintf(w, "\n  The profile fast may lose acknowledged messages in a power cut.\n")
 	}
@@ -46,9 +51,15 @@ func (b banner) write(w io.Writer) {
 }
 
 // greet waits until the edge is ready, makes the links and writes the banner.
-func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, nc *nats.Conn, front *edge.Edge, b banner, out io.Writer) {
+func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge, b banner, out io.Writer) {
 	ctx, done := context.WithTimeout(ctx, readyTimeout)
 	defer done()
+	nc, _, err := s.connect(natsconfig.Operator)
+	if err != nil {
+		cancel(err)
+		return
+	}
+	defer nc.Close()
 	caller, err := functions.NewCaller(nc, s.log)
 	if err != nil {
 		cancel(err)
@@ -65,6 +76,9 @@ func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, nc *
 	b.nats = s.config.NATS.URL
 	if s.server != nil {
 		b.nats = s.server.ClientURL()
+		if !s.config.NATSLook {
+			b.viewer = KeyFile(s.config.Data, natsconfig.Viewer)
+		}
 	}
 	if b.owner, err = OwnerLink(ctx, caller, b.public, subjects.User(s.config.Owner)); err != nil {
 		cancel(fmt.Errorf("make the owner's link: %w", err))
@@ -94,4 +108,12 @@ func InviteLink(ctx context.Context, caller *functions.Caller, public string, us
 		return "", err
 	}
 	return public + "/#invite=" + invited.Invite, nil
+}
+
+// shellWord returns s as one word of a shell.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -28,6 +28,7 @@ type Config struct {
 	Log         process.LogConfig
 	NATS        process.NATSConfig
 	NATSListen  string        `conf:"nats-listen" help:"where the embedded NATS server listens, for the nats tool; loopback only"`
+	NATSLook    bool          `conf:"nats-look" help:"whoever is on this machine may look at everything but secrets on the embedded NATS server, without a key, and change nothing"`
 	OpsListen   string        `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
 	Data        string        `conf:"data" help:"the directory that holds everything"`
 	Profile     Profile       `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
@@ -37,6 +38,7 @@ type Config struct {
 	IdleTimeout time.Duration `conf:"idle-timeout" help:"after how much time without calls a child process leaves"`
 	SleepAll    bool          `conf:"sleep-all" help:"let child processes of every function leave, also of those whose function.yaml keeps one"`
 	Function    []string      `conf:"function" help:"folder of a function of your own, with its function.yaml; it runs in child processes. May be given more than once"`
+	Manifests   []string      `conf:"manifests" help:"files function.yaml of functions beside confab's own that are started elsewhere: they get users and keys"`
 	Edge        edges.Config
 	Auth        auth.Config
 
@@ -49,8 +51,9 @@ func DefaultConfig() Config {
 	front.Drain = time.Second // there is no other edge to spare a rush, and somebody waits for Ctrl-C
 	return Config{
 		NATSListen:  "127.0.0.1:4222",
+		NATSLook:    true,
 		OpsListen:   "127.0.0.1:9090",
-		Data:        defaultData(),
+		Data:        DefaultData(),
 		Profile:     ProfileStandalone,
 		CacheMiB:    512,
 		Owner:       "owner",
@@ -60,8 +63,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// defaultData returns the directory that the XDG base directory specification names for data of a user's programs.
-func defaultData() string {
+// DefaultData returns the data directory without any setting: the one that the XDG base directory specification names for data of a user's programs.
+func DefaultData() string {
 	if base := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "confab")
 	}

@@ -64,7 +64,7 @@ func (s *system) run(ctx context.Context, name string, part func() error) (resul
 }
 
 func (s *system) runFunction(ctx context.Context, f functions.Function) error {
-	nc, _, err := s.connect("im-" + string(f.Name))
+	nc, _, err := s.connect(string(f.Name))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/source"
@@ -45,7 +46,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 	}
 	defer func() { _ = public.Close() }()
 
-	s := system{config: config, log: log}
+	s := system{config: config, log: log, registry: ops.NewRegistry()}
 	if err := s.openOwn(ctx); err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		if err := s.startServer(); err != nil {
 			return err
 		}
-		defer func() { s.server.Shutdown(); s.server.WaitForShutdown() }()
+		defer s.stopServer()
 		if config.CacheMiB > 0 {
 			caching, stop := context.WithCancel(context.WithoutCancel(ctx))
 			ended := make(chan struct{})
@@ -74,10 +75,11 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 
 // system is what Run has started so far.
 type system struct {
-	config Config
-	log    *slog.Logger
-	server *server.Server   // nil with an outside NATS server
-	own    []source.Program // the functions in folders
+	config   Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	server   *server.Server   // nil with an outside NATS server
+	own      []source.Program // the functions in folders
 
 	cancel   context.CancelFunc
 	failed   chan error // why the first part ended that should not have; holds one
@@ -86,31 +88,10 @@ type system struct {
 	children <-chan error       // the result of the supervisor; nil = there is none
 }
 
-func (s *system) startServer() error {
-	if err := checkFree("nats-listen", s.config.NATSListen); err != nil {
-		return err
-	}
-	fast := s.config.Profile == ProfileFast
-	if fast {
-		s.log.Warn("the profile fast may lose acknowledged messages in a power cut")
-	}
-	srv, err := startServer(s.config.NATSListen, s.config.Data, fast, s.log)
-	s.server = srv
-	return err
-}
-
-// connect returns a connection for one part: within the process, or to the outside server.
-func (s *system) connect(name string) (*nats.Conn, <-chan struct{}, error) {
-	if s.server == nil {
-		return s.config.NATS.Connect(name, s.log)
-	}
-	return process.NATSConfig{}.Connect(name, s.log, nats.InProcessServer(s.server))
-}
-
 // declare makes the streams and buckets. On an outside server it makes them again after each reconnect until ctx ends: what such a server kept in memory is
 // gone when it was restarted. The embedded one ends with this process.
 func (s *system) declare(ctx context.Context) error {
-	nc, _, err := s.connect("confab-declare")
+	nc, _, err := s.connect(natsconfig.Deployer)
 	if err != nil {
 		return err
 	}
@@ -123,15 +104,19 @@ func (s *system) declare(ctx context.Context) error {
 	return s.keep(ctx, nc)
 }
 
-// declareAll makes the streams and buckets and registers the functions.
+// declareAll makes the streams and buckets, and what functions need: consumers and a place in the registry.
 func (s *system) declareAll(ctx context.Context, nc *nats.Conn) error {
+	manifests, err := s.manifests()
+	if err != nil {
+		return err
+	}
 	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
 		return err
 	}
 	if err := s.unregisterFormer(ctx, nc); err != nil {
 		return err
 	}
-	return manifest.Declare(ctx, nc, source.Manifests(s.own))
+	return manifest.Declare(ctx, nc, manifests)
 }
 
 // keep returns when everything has been declared once, and goes on in the background.
@@ -154,26 +139,25 @@ func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 
 // serve runs the edge and the operators' listener until ctx ends or a part fails.
 func (s *system) serve(ctx context.Context, public edges.Listener, out io.Writer) error {
-	nc, _, err := s.connect("im-edge")
+	nc, _, err := s.connect(natsconfig.Edge)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	registry := ops.NewRegistry()
-	front, err := s.config.Edge.New(public, nc, s.log, registry)
+	front, err := s.config.Edge.New(public, nc, s.log, s.registry)
 	if err != nil {
 		return err
 	}
 	asked := ctx // ends when the end is wanted; what fails cancels only what follows
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	operators, err := s.serveOps(ctx, cancel, front, registry)
+	operators, err := s.serveOps(ctx, cancel, front)
 	if err != nil {
 		return err
 	}
 	edgeEnded := make(chan error, 1)
 	go func() { edgeEnded <- front.Run(ctx) }()
-	go s.greet(ctx, cancel, nc, front, banner{public: public.URL(), ops: operators}, out)
+	go s.greet(ctx, cancel, front, banner{public: public.URL(), ops: operators}, out)
 	select {
 	case err := <-s.failed:
 		cancel(err)
@@ -187,7 +171,7 @@ func (s *system) serve(ctx context.Context, public edges.Listener, out io.Writer
 }
 
 // serveOps opens the operators' listener and returns its address, "" where there is none.
-func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge, registry *prometheus.Registry) (string, error) {
+func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge) (string, error) {
 	if s.config.OpsListen == "" {
 		return "", nil
 	}
@@ -196,7 +180,7 @@ func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, f
 		return "", err
 	}
 	go func() {
-		if err := ops.Serve(ctx, listener, registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
+		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
 			cancel(err)
 		}
 	}()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/supervisor"
 	"github.com/confab-im/confab/subjects"
@@ -30,7 +31,7 @@ func (s *system) supervise(ctx context.Context, entries []supervisor.Entry) erro
 		}
 		entries[i].Environment = append(connection, e.Environment...)
 	}
-	nc, _, err := s.connect("im-supervisor")
+	nc, _, err := s.connect(natsconfig.Supervisor)
 	if err != nil {
 		return err
 	}
@@ -45,11 +46,8 @@ func (s *system) supervise(ctx context.Context, entries []supervisor.Entry) erro
 }
 
 // connectionOf returns the environment with which the program of a function reaches NATS: over loopback, or as this process reaches an outside server.
-func (s *system) connectionOf(subjects.Function) ([]string, error) {
-	config := s.config.NATS
-	if s.server != nil {
-		config = process.NATSConfig{URL: s.server.ClientURL()}
-	}
+func (s *system) connectionOf(f subjects.Function) ([]string, error) {
+	config := s.as(string(f))
 	return process.Environ(&config)
 }
 
