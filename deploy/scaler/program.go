@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -104,12 +105,14 @@ func Main(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
+	config.NATS.Violations = new(process.Violations)
 	nc, closed, err := config.NATS.Connect("im-scaler", log)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	figures := ops.NewRegistry()
+	ops.OwnViolations(figures, cmp.Or(config.NATS.User(), "scaler"), config.NATS.Violations.Count)
 	s, err := New(Config{NATS: nc, Log: log, Registry: figures, TLS: secure, Idle: config.Idle})
 	if err != nil {
 		return err
