@@ -54,7 +54,7 @@ type observer struct {
 // observe connects and listens for so long that silence means something.
 func (o operator) observe(ctx context.Context, c call) (*observer, error) {
 	log := c.errors()
-	nc, _, err := o.NATS.Connect("confab-cli", log)
+	nc, _, err := o.server().Connect("confab-cli", log)
 	if err != nil {
 		return nil, err
 	}
