@@ -161,6 +161,18 @@ func TestPercentilesAreAtMostAQuarterTooHigh(t *testing.T) {
 	}
 }
 
+func TestOnlyCallsThatHadWaitedForTheStartAreCold(t *testing.T) {
+	var in instance
+	now := time.Now()
+	in.touch(now) // it came between the subscriptions and the first up
+	in.ready.Store(now.UnixNano())
+	in.touch(now.Add(coldWindow - 1))
+	in.touch(now.Add(coldWindow))
+	if got := in.cold.Load(); got != 2 {
+		t.Errorf("%d calls are cold", got)
+	}
+}
+
 func TestALogLineKnowsItsCall(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(LogHandler(slog.NewJSONHandler(&out, nil))).With("function", "send")

@@ -236,7 +236,7 @@ func TestWhatFindsNoPlaceToWaitIsRefusedAtOnce(t *testing.T) {
 
 func TestMicroToolsSeeTheFunction(t *testing.T) {
 	nc := connect(t)
-	in := functionstest.Run(t, nc, echo(say), functions.Options{Version: "1.2.3"})
+	in := functionstest.Run(t, nc, echo(say), functions.Options{Version: "1.2.3", Began: time.Now().Add(-time.Second)})
 	for range 3 {
 		if _, err := nc.Request(subjects.RPC("echo", "say"), []byte(`{"text":"x"}`), 5*time.Second); err != nil {
 			t.Fatal(err)
@@ -269,5 +269,8 @@ func TestMicroToolsSeeTheFunction(t *testing.T) {
 	var say functions.MethodStats
 	if err := json.Unmarshal(stats.Endpoints[0].Data, &say); err != nil || say.Processed != 3 || say.Refused != 1 || say.Failed != 0 || say.P99MS <= 0 || say.P99MS < say.P50MS {
 		t.Errorf("statistics are %s, %v", stats.Endpoints[0].Data, err)
+	}
+	if say.ConnectMS < 1000 || say.ReadyMS <= 0 {
+		t.Errorf("the start is told as %+v", say)
 	}
 }
