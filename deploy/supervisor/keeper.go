@@ -15,8 +15,8 @@ import (
 
 // Bounds of what a keeper does.
 const (
-	decideEvery = 50 * time.Millisecond // the least between two decisions on how many instances there should be
-	lookEvery   = time.Second           // the most
+	settle      = 50 * time.Millisecond // after a start, until the next decision on how many instances there should be
+	lookEvery   = time.Second           // the most between two decisions
 	startWithin = 30 * time.Second      // a child that is not up by then, or has been silent for that long, is killed
 	silence     = 3 * time.Second       // after which an instance does not count, as callers do not count it either
 	killAfter   = 5 * time.Second       // beyond the time of a drain
@@ -34,7 +34,7 @@ type keeper struct {
 	children map[string]*child // by unit; until their end is known
 	started  int
 	crashes  crashes
-	decided  time.Time
+	acted    time.Time // when children were started last
 	said     time.Time // when broken was said last
 	surplus  time.Time // since when there have been more instances than wanted; zero = there are not
 	ending   bool
@@ -59,25 +59,23 @@ func (k *keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
-	for news := true; ; {
+	for {
 		changed := k.watcher.Changed(k.entry.Function)
-		if now := time.Now(); now.Sub(k.decided) >= decideEvery {
-			k.decided, news = now, false
+		now := time.Now()
+		if now.Sub(k.acted) >= settle {
 			k.decide(now)
 		}
 		if k.ending && len(k.children) == 0 {
 			return
 		}
-		timer.Reset(k.pause(time.Now(), news))
+		timer.Reset(k.pause(now))
 		select {
 		case <-stop:
 			stop, k.ending = nil, true
 			k.askAll()
 		case <-changed:
-			news = true
 		case h := <-k.heard:
 			k.hear(h)
-			news = true
 		case e := <-k.exits:
 			k.gone(e)
 		case <-timer.C:
@@ -85,16 +83,15 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// pause returns for how long no decision is due unless something happens; news are waiting for the next one.
-func (k *keeper) pause(now time.Time, news bool) time.Duration {
-	next := k.decided.Add(lookEvery)
-	if news {
-		next = k.decided.Add(decideEvery)
+// pause returns for how long no decision is due unless something happens.
+func (k *keeper) pause(now time.Time) time.Duration {
+	next := now.Add(lookEvery)
+	for _, at := range []time.Time{k.acted.Add(settle), k.crashes.until} {
+		if at.After(now) && at.Before(next) {
+			next = at
+		}
 	}
-	if until := k.crashes.until; until.After(now) && until.Before(next) {
-		next = until
-	}
-	return max(next.Sub(now), time.Millisecond)
+	return next.Sub(now)
 }
 
 // decide starts what is missing, ends what is too much or does not work, and tells callers where starting does not help.
@@ -120,6 +117,7 @@ func (k *keeper) decide(now time.Time) {
 	}
 	for range min(missing, k.room()) {
 		k.start()
+		k.acted = now
 	}
 }
 
@@ -253,7 +251,6 @@ func (k *keeper) gone(e exit) {
 		} else {
 			k.log.Info("instance left", "unit", c.unit)
 		}
-		k.decided = time.Time{}
 		return
 	}
 	var up time.Duration
@@ -262,7 +259,9 @@ func (k *keeper) gone(e exit) {
 	}
 	k.crashes.crashed(now, c.begun, up, reason)
 	k.log.Warn("instance crashed", "unit", c.unit, "up", up, "next", k.crashes.wait, "err", reason)
-	k.decided = time.Time{}
+	if k.crashes.wait == 0 {
+		k.acted = time.Time{} // its replacement need not settle
+	}
 }
 
 // watch kills what does not do what it was asked for: to come up, to go on saying so, to end.
