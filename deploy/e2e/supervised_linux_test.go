@@ -98,51 +98,59 @@ func TestAFunctionThatDoesNotStartFailsFast(t *testing.T) {
 // TestKilledInstancesLoseNothing kills children at random, also while they start, under people who send until they have an answer.
 func TestKilledInstancesLoseNothing(t *testing.T) {
 	p, target, _ := up(t, t.TempDir(), append(sleepy, "--idle-timeout", "300ms")...)
-	const senders, each = 6, 40
+	const senders, kills, least, most = 6, 15, 20, 90
+	pause := 20 * time.Millisecond // which leaves a child the time to start more often than not
+	if raceEnabled {
+		pause = 60 * time.Millisecond
+	}
 	peers := make([]*peer, senders)
 	for i := range peers {
 		peers[i] = register(t, target, fmt.Sprintf("sender-%d", i))
 	}
-	done := make(chan struct{})
-	var killer sync.WaitGroup
+	peace, over := make(chan struct{}), make(chan struct{})
 	killed := 0
-	killer.Go(func() {
-		for {
+	go func() {
+		defer close(peace)
+		for killed < kills {
 			select {
-			case <-done:
+			case <-over:
 				return
-			case <-time.After(20*time.Millisecond + rand.N(200*time.Millisecond)):
+			case <-time.After(pause + rand.N(10*pause)):
 				if children := p.children(); len(children) > 0 && syscall.Kill(children[rand.N(len(children))], syscall.SIGKILL) == nil {
 					killed++
 				}
 			}
 		}
-	})
+	}()
 	stored := make([][]wire.Posted, senders)
 	var sending sync.WaitGroup
 	for i, sender := range peers {
 		sending.Go(func() {
-			for n := range each {
+			for n := range most {
+				select {
+				case <-peace:
+					if n >= least {
+						return
+					}
+				case <-time.After(rand.N(4 * pause)):
+				}
 				posted, ok := persist(t, sender, wire.Post{To: peers[i^1].user, ClientID: client.NewClientID(), Body: text("%d of %d", n, i)})
 				if !ok {
 					return
 				}
 				stored[i] = append(stored[i], posted)
-				if n%10 == 9 {
-					time.Sleep(rand.N(600 * time.Millisecond)) // now and then everybody sleeps
-				}
 			}
 		})
 	}
 	sending.Wait()
-	close(done)
-	killer.Wait()
+	close(over)
+	<-peace
 	t.Logf("%d processes were killed", killed)
-	if killed < 5 {
+	if killed < kills/2 {
 		t.Fatal("that was not enough to show anything")
 	}
 	for i := 0; i < senders; i += 2 {
-		complete(t, peers[i], peers[i^1], [2][]wire.Posted{stored[i], stored[i^1]}, each)
+		complete(t, peers[i], peers[i^1], [2][]wire.Posted{stored[i], stored[i^1]})
 	}
 }
 
@@ -162,13 +170,13 @@ func persist(t *testing.T, p *peer, in wire.Post) (wire.Posted, bool) {
 }
 
 // complete looks that a conversation holds what was answered, each once, and each sender's in its order.
-func complete(t *testing.T, a, b *peer, stored [2][]wire.Posted, each int) {
+func complete(t *testing.T, a, b *peer, stored [2][]wire.Posted) {
 	t.Helper()
 	conversation, _ := subjects.Direct(a.user, b.user)
 	zero := wire.Seq(0)
 	entries := decodeEntries(t, call[wire.Page](a, "history.page", wire.PageQuery{Conversation: conversation, After: &zero, Limit: 200}))
-	if len(entries) != 2*each {
-		t.Errorf("%s holds %d entries, want %d", conversation, len(entries), 2*each)
+	if want := len(stored[0]) + len(stored[1]); len(entries) != want {
+		t.Errorf("%s holds %d entries, want %d", conversation, len(entries), want)
 	}
 	last := map[subjects.User]int{a.user: -1, b.user: -1}
 	for _, e := range entries {
