@@ -15,7 +15,7 @@ import (
 // functionsOf returns the manifests of confab's functions, and that of the one of one's own.
 func functionsOf(t *testing.T) []manifest.Manifest {
 	t.Helper()
-	m, err := manifest.Parse([]byte(foreign))
+	m, err := manifest.Parse([]byte(Foreign))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,9 +28,9 @@ func TestFunctionsRunAsTheirManifestsSay(t *testing.T) {
 		values string
 		least  func(m manifest.Manifest) int
 	}{
-		"as they say": {sets()["a function of one's own"], func(m manifest.Manifest) int { return m.Scale.Min }},
-		"all asleep":  {strings.Replace(sets()["a function of one's own"], "{own:", "{sleep: all, own:", 1), func(manifest.Manifest) int { return 0 }},
-		"all awake":   {strings.Replace(sets()["a function of one's own"], "{own:", "{sleep: none, own:", 1), func(m manifest.Manifest) int { return max(1, m.Scale.Min) }},
+		"as they say": {Sets()["a function of one's own"], func(m manifest.Manifest) int { return m.Scale.Min }},
+		"all asleep":  {strings.Replace(Sets()["a function of one's own"], "{own:", "{sleep: all, own:", 1), func(manifest.Manifest) int { return 0 }},
+		"all awake":   {strings.Replace(Sets()["a function of one's own"], "{own:", "{sleep: none, own:", 1), func(m manifest.Manifest) int { return max(1, m.Scale.Min) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := render(t, c.values)

@@ -17,43 +17,8 @@ import (
 	"github.com/confab-im/confab/deploy/natsconfig"
 )
 
-// foreign is the manifest of a function that is not confab's.
-const foreign = `
-function: translate
-kind: call
-methods:
-  text: {public: true, idempotent: true, timeout: 1m30s}
-  words: {timeout: 500ms}
-concurrency: 8
-scale: {min: 0, max: 6, wake: 3}
-hold: 5s
-environment: [CONFAB_WORDS]
-resources: {cpu: 100m, memory: 1Gi}
-`
-
-// own is values with that function.
-const own = `{own: {translate: {image: example/translate:1, environment: {CONFAB_WORDS: 3}, manifest: "` + "%s" + `"}}}`
-
-// sets are the values with which the chart is rendered.
-func sets() map[string]string {
-	translate := strings.Replace(own, "%s", strings.ReplaceAll(strings.TrimSpace(foreign), "\n", `\n`), 1)
-	return map[string]string{
-		"the presets":               "",
-		"every function may sleep":  "functions: {sleep: all}",
-		"no function sleeps":        "functions: {sleep: none, images: multicall}",
-		"no scaling":                "scaling: {enabled: false}",
-		"one server":                "{nats: {replicas: 1}, edge: {scaling: {enabled: false}}}",
-		"servers outside":           "{nats: {enabled: false, url: 'nats://nats.example:4222', users: false}, declare: {enabled: false}}",
-		"a function of one's own":   "functions: " + translate,
-		"neither policy nor budget": "{network: {enabled: false}, disruption: {enabled: false}, functions: {builtIn: {presence: {enabled: false}}}}",
-		"all that can be": `{nats: {tlsSecret: nats-tls, caSecret: nats-ca}, scaler: {tlsSecret: scaler-tls, kedaSecret: keda-tls}, network: {monitoring: [{namespaceSelector: {}}], clients: [{podSelector: {}}]},
-  edge: {tlsSecret: edge-tls, ingress: {enabled: true, host: chat.example, class: c, tlsSecret: i}, origins: ["https://a.example"], trustedProxies: [10.0.0.0/8], secrets: [{name: CONFAB_X, secret: s, key: k}]},
-  pods: {listen: $(POD_IP), labels: {a: b}, annotations: {c: d}, nodeSelector: {e: f}, tolerations: [{key: g, operator: Exists}], priorityClass: h}, images: {registry: registry.example/confab/, tag: t, pullSecrets: [p]}}`,
-	}
-}
-
 func TestWhatHoldsWithAnyValues(t *testing.T) {
-	for name, values := range sets() {
+	for name, values := range Sets() {
 		t.Run(name, func(t *testing.T) {
 			o := render(t, values)
 			lint(t, values)
@@ -74,7 +39,7 @@ func TestWhatHoldsWithAnyValues(t *testing.T) {
 // TestAJobNeverChanges: an upgrade that sent another spec under the same name would be refused.
 func TestAJobNeverChanges(t *testing.T) {
 	jobs := map[string]pod{}
-	for name, values := range sets() {
+	for name, values := range Sets() {
 		for _, p := range render(t, values).pods {
 			before, known := jobs[p.name]
 			if p.kind == "Job" && known && !reflect.DeepEqual(before.template, p.template) {
@@ -86,7 +51,7 @@ func TestAJobNeverChanges(t *testing.T) {
 		}
 	}
 	if len(jobs) < 5 {
-		t.Errorf("there are only %d jobs for %d sets", len(jobs), len(sets()))
+		t.Errorf("there are only %d jobs for %d sets", len(jobs), len(Sets()))
 	}
 }
 
@@ -188,7 +153,7 @@ func checkReferences(t *testing.T, o objects, p pod) {
 // secrets returns the names of the secrets that nats-config writes.
 func secrets(t *testing.T) []string {
 	t.Helper()
-	m, err := manifest.Parse([]byte(foreign))
+	m, err := manifest.Parse([]byte(Foreign))
 	if err != nil {
 		t.Fatal(err)
 	}
