@@ -82,6 +82,7 @@ func TestOnlyAFunctionsAnswerIsAnAnswer(t *testing.T) {
 }
 
 func TestATableThatIsWrongIsCorrected(t *testing.T) {
+	t.Parallel()
 	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	ghost(t, nc, wire.InstanceMethod{Name: "say", Public: true, TimeoutMS: 5000})
@@ -123,6 +124,7 @@ func ghost(t *testing.T, nc *nats.Conn, methods ...wire.InstanceMethod) {
 }
 
 func TestATimeoutIsRepeatedOnlyWhereTheMethodAllowsIt(t *testing.T) {
+	t.Parallel()
 	nc := connect(t)
 	caller := functionstest.Caller(t, nc)
 	var once, again atomic.Int32
@@ -145,6 +147,7 @@ func TestATimeoutIsRepeatedOnlyWhereTheMethodAllowsIt(t *testing.T) {
 }
 
 func TestCallsWorkAgainAfterTheServerWasAway(t *testing.T) {
+	t.Parallel()
 	ns := serve(t, server.RANDOM_PORT)
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() }) // after the instance has drained
 	url := ns.ClientURL()

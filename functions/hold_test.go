@@ -321,6 +321,7 @@ func process(t *testing.T, url string, f functions.Function, options functions.O
 
 // Those that the killed instance had are unknown, and repeated as the method is idempotent; those behind them were never sent.
 func TestAnInstanceThatDiesWithCallsInHandLosesNone(t *testing.T) {
+	t.Parallel()
 	url := startServer(t)
 	caller := functionstest.Caller(t, connect(t, url))
 	f := func(h functions.Handler) functions.Function {
