@@ -34,7 +34,7 @@ func TestTheTutorialWorksAsWritten(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("the tutorial calls with curl: install it (apt-get install curl)")
 	}
-	r := &author{T: t, dir: t.TempDir(), data: t.TempDir(), variables: map[string]string{}}
+	r := &author{T: t, dir: t.TempDir(), data: filepath.Join(t.TempDir(), "confab"), variables: map[string]string{}}
 	blocks := regexp.MustCompile("(?ms)^```(console|js)\n(.*?)^```").FindAllStringSubmatch(string(text), -1)
 	if len(blocks) < 7 {
 		t.Fatalf("the tutorial has %d blocks", len(blocks))
@@ -79,7 +79,7 @@ func (r *author) step(command, want string) {
 		}
 	}
 	if name, _, ok := strings.Cut(command, "=$("); ok { // what it prints is for later commands
-		r.variables[name] = strings.TrimSpace(r.run(command+"; printf %s \"$"+name+"\"", ""))
+		r.variables[name] = strings.TrimSpace(r.run(command+" && printf %s \"$"+name+"\"", ""))
 		return
 	}
 	r.run(command, want)
@@ -90,7 +90,7 @@ func (r *author) run(command, want string) string {
 	r.Helper()
 	cmd := r.command(strings.ReplaceAll(command, "http://127.0.0.1:8080", r.target.URL))
 	out, err := cmd.CombinedOutput()
-	if want != "" && !pattern(want).Match(out) {
+	if want == "" && err != nil || want != "" && !pattern(want).Match(out) {
 		r.Fatalf("%s: %v\n%s\nand the tutorial says\n%s", command, err, out, want)
 	}
 	return string(out)
