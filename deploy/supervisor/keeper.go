@@ -36,6 +36,8 @@ type keeper struct {
 	crashes  crashes
 	acted    time.Time // when children were started last
 	said     time.Time // when broken was said last
+	looked   time.Time // when news were taken in last
+	deaf     time.Time // until when nothing could be heard
 	surplus  time.Time // since when there have been more instances than wanted; zero = there are not
 	ending   bool
 }
@@ -62,7 +64,7 @@ func (k *keeper) run(ctx context.Context) {
 	for {
 		changed := k.watcher.Changed(k.entry.Function)
 		now := time.Now()
-		if now.Sub(k.acted) >= settle {
+		if k.listens(now) && now.Sub(k.acted) >= settle {
 			k.decide(now)
 		}
 		if k.ending && len(k.children) == 0 {
@@ -92,6 +94,30 @@ func (k *keeper) pause(now time.Time) time.Duration {
 		}
 	}
 	return next.Sub(now)
+}
+
+// listens reports whether silence means something. While the connection is down, and after this process was stopped itself, nobody can be heard: children get
+// the whole time again to speak.
+func (k *keeper) listens(now time.Time) bool {
+	stopped := !k.looked.IsZero() && now.Sub(k.looked) > silence
+	k.looked = now
+	if !stopped && k.NATS.IsConnected() {
+		return true
+	}
+	k.deaf = now
+	return k.ending
+}
+
+// quiet returns for how long a child could have spoken and has not.
+func (k *keeper) quiet(c *child, now time.Time) time.Duration {
+	last := c.seen
+	if c.upSince.IsZero() {
+		last = c.begun
+	}
+	if k.deaf.After(last) {
+		last = k.deaf
+	}
+	return now.Sub(last)
 }
 
 // decide starts what is missing, ends what is too much or does not work, and tells callers where starting does not help.
@@ -125,7 +151,7 @@ func (k *keeper) decide(now time.Time) {
 func (k *keeper) have(now time.Time) int {
 	n := 0
 	for _, c := range k.children {
-		if !c.leaving && !c.slow && (c.upSince.IsZero() || now.Sub(c.seen) < silence) {
+		if !c.leaving && !c.slow && (c.upSince.IsZero() || k.quiet(c, now) < silence) {
 			n++
 		}
 	}
@@ -272,8 +298,8 @@ func (k *keeper) watch(now time.Time) {
 			k.log.Warn("instance did not end and is killed", "unit", c.unit)
 			c.kill()
 			c.killAt = now.Add(killAfter)
-		case c.leaving || c.slow || !k.NATS.IsConnected():
-		case c.upSince.IsZero() && now.Sub(c.begun) > startWithin, !c.upSince.IsZero() && now.Sub(c.seen) > startWithin:
+		case c.leaving || c.slow:
+		case k.quiet(c, now) > startWithin:
 			k.log.Warn("instance does not say that it is up and is killed", "unit", c.unit)
 			c.slow = true
 			c.kill()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 )
 
@@ -71,6 +72,38 @@ func TestAFunctionOutlivesThoseThatCallIt(t *testing.T) {
 	}
 	if got := waves(circle); len(got) != 1 || len(got[0]) != 2 {
 		t.Errorf("two that call each other end in %v", got)
+	}
+}
+
+func TestNobodyIsBlamedForSilenceWhileNothingCanBeHeard(t *testing.T) {
+	nc := jetstreamtest.Start(t).Connect(t)
+	k := newKeeper(&supervisor{Config: Config{NATS: nc, Log: slog.New(slog.DiscardHandler)}}, Entry{})
+	began := time.Now()
+	up, starting := &child{unit: "1", begun: began, upSince: began, seen: began}, &child{unit: "2", begun: began}
+	k.children["1"], k.children["2"] = up, starting
+	if !k.listens(began) {
+		t.Error("with a connection it is deaf")
+	}
+	now := began.Add(time.Minute) // this process was stopped
+	if k.listens(now) {
+		t.Error("it has heard nothing for a minute and decides")
+	}
+	k.watch(now)
+	if up.slow || starting.slow || k.have(now) != 2 {
+		t.Error("children are blamed for what could not be heard")
+	}
+	for end := now.Add(startWithin + 2*time.Second); now.Before(end); now = now.Add(time.Second) {
+		if k.listens(now); !k.listens(now.Add(time.Millisecond)) {
+			t.Fatal("it stays deaf")
+		}
+	}
+	k.watch(now)
+	if !up.slow || !starting.slow || k.have(now) != 0 {
+		t.Error("silent children are kept")
+	}
+	nc.Close()
+	if k.listens(now.Add(time.Second)) {
+		t.Error("without a connection it decides")
 	}
 }
 
