@@ -121,6 +121,9 @@ func (d *delivery) attempt(call *Call) error {
 	if d.Tries > 2*in.function.Retry.attempts() {
 		return fmt.Errorf("it was handed over %d times, and no instance came to an end with it: %w", d.Tries-1, errNeverFinished)
 	}
+	if err := in.base.Err(); err != nil {
+		return err // the drain's time was over before its turn came
+	}
 	e := in.endpoints[call.Method]
 	ctx := WithTrace(context.WithValue(in.base, callKey{}, call), d.trace())
 	ctx, cancel := context.WithTimeout(ctx, e.method.timeout())

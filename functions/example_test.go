@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,6 +59,30 @@ func ExampleHandle() {
 	// Output:
 	// {6 ada} <nil>
 	// bad_data: sides must be 2 to 100.
+}
+
+// A handler of entries gets each at least once. What it does must stand a repeat: conversation and seq tell one.
+func ExampleHandleEntry() {
+	greeted := map[string]bool{}
+	handler := functions.HandleEntry(func(_ context.Context, call *functions.Call, e *wire.Entry) error {
+		key := fmt.Sprintf("%s/%d", e.Conversation, e.Seq)
+		if greeted[key] {
+			fmt.Println("once more:", key, "try", call.Attempt)
+			return nil
+		}
+		greeted[key] = true
+		fmt.Println("hello", e.From)
+		return errors.New("comes again")
+	})
+	for try := range 2 { // the runtime does this
+		_, err := handler(context.Background(), &functions.Call{Attempt: try + 1, Data: []byte(`{"conversation":"g.general","seq":57,"kind":"message","from":"ada","at":"2026-11-20T15:04:05.123Z"}`)})
+		fmt.Println(err)
+	}
+	// Output:
+	// hello ada
+	// comes again
+	// once more: g.general/57 try 2
+	// <nil>
 }
 
 // A caller waits until an instance is up. It passes on in whose name it asks.

@@ -33,7 +33,7 @@ const (
 	codeBadSchedule = 10189
 )
 
-// Later has a job done after a time, at once where that is not above 0. See At.
+// Later has a job done after a time, at once where that is not above 0; see At. At once, the same id counts once within two minutes, also where the job is done already.
 func Later[In any](ctx context.Context, c *Caller, job Job, in In, after time.Duration) (subjects.JobID, error) {
 	if after > 0 {
 		return At(ctx, c, job, in, time.Now().Add(after))

@@ -140,3 +140,24 @@ func TestThreeReplicasAgree(t *testing.T) {
 		t.Errorf("appending to an old tail: %v", err)
 	}
 }
+
+// TestConsumersOnThreeServers also rewinds: on a cluster a consumer that was deleted may be there for a moment longer.
+func TestConsumersOnThreeServers(t *testing.T) {
+	t.Parallel()
+	stores := cluster(t)
+	specs := []jetstream.ConsumerSpec{{Function: "counter", Entries: true}}
+	for _, s := range stores[:2] { // the second finds them
+		if err := jetstream.DeclareConsumers(t.Context(), s.Conn(), specs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	speak(t, stores[0], "g.general")
+	if err := jetstream.Rewind(t.Context(), stores[1].Conn(), "counter", began.Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a backlog of one", func() bool {
+		n, err := jetstream.Backlog(t.Context(), stores[2].Conn(), "counter")
+		return err == nil && n == 1
+	})
+}

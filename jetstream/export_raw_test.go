@@ -1,5 +1,7 @@
 package jetstream
 
+import "github.com/nats-io/nats.go"
+
 // What tests of the raw reads see of this package; they cannot stand inside it, because package jetstreamtest imports it.
 
 type RawMsg = rawMsg
@@ -17,3 +19,6 @@ var (
 	Fresh              = (*Store).fresh
 	Matching           = (*Store).matching
 )
+
+// Conn returns the connection of the store.
+func (s *Store) Conn() *nats.Conn { return s.nc }
