@@ -304,9 +304,12 @@ func TestAnErasedMessageIsPassedOver(t *testing.T) {
 		}
 		return nil
 	}))
-	waitFor(t, "first entry", func() bool { return s.count() == 1 })
+	waitFor(t, "all in hand", func() bool {
+		info, err := l.nc.Request("$JS.API.CONSUMER.INFO."+subjects.StreamOf("g.a")+".counter", nil, patient)
+		return err == nil && strings.Contains(string(info.Data), `"num_ack_pending":3`)
+	})
 	// The others wait in the lane of the first, until they are stale.
-	<-time.After(1100 * time.Millisecond)
+	<-time.After(1500 * time.Millisecond)
 	info, err := l.nc.Request("$JS.API.STREAM.MSG.DELETE."+subjects.StreamOf("g.a"), fmt.Appendf(nil, `{"seq":%d}`, secret), patient)
 	if err != nil || !strings.Contains(string(info.Data), `"success":true`) {
 		t.Fatalf("erase: %s, %v", info.Data, err)

@@ -110,7 +110,7 @@ func TestAJobIsReplacedAndCancelled(t *testing.T) {
 	caller := functionstest.Caller(t, l.nc)
 	var r runs
 	functionstest.Run(t, l.nc, worker(&r, nil))
-	soon := time.Now().Add(900 * time.Millisecond)
+	soon := time.Now().Add(2500 * time.Millisecond)
 	for _, c := range []struct {
 		id   subjects.JobID
 		poll string
