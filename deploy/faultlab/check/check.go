@@ -1,0 +1,135 @@
+// Package check judges the history of a fault run: whether what was promised held, and whether the faults could have shown it if it had not.
+//
+// It reads the history alone and knows no server. What it can find has a name each; its tests doctor a clean history in every one of these ways.
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Defect names a way in which a promise was broken.
+type Defect string
+
+// The defects.
+const (
+	NotQuiet         Defect = "not-quiet"          // the system did not come to rest after the last fault
+	TruthDiffers     Defect = "truth-differs"      // two ways to read a conversation at the end give two lists
+	TruthGap         Defect = "truth-gap"          // the seqs of a conversation are not 1, 2, 3, …
+	LostFirst        Defect = "lost-first"         // an acknowledged send is not there, and all that came before neither
+	Lost             Defect = "lost"               // an acknowledged send is not there, with others around it
+	LostLast         Defect = "lost-last"          // an acknowledged send is not there, and nothing later is
+	Moved            Defect = "moved"              // it is there under another seq
+	Altered          Defect = "altered"            // it is there with another body or sender
+	Twice            Defect = "twice"              // one client id is stored twice
+	Disagreed        Defect = "disagreed"          // two acknowledgements of one send name two seqs
+	Phantom          Defect = "phantom"            // there is a message that nobody sent
+	RejectedStored   Defect = "rejected-stored"    // every try was refused, and it is there
+	RealTimeOrder    Defect = "real-time-order"    // a send that began after another's acknowledgement stands before it
+	DeviceOrder      Defect = "device-order"       // two sends of one device stand in another order than they were made
+	ViewHole         Defect = "view-hole"          // a client showed an entry and not the one before
+	ViewRepeat       Defect = "view-repeat"        // a client showed an entry again, or an older one
+	ViewAltered      Defect = "view-altered"       // a client showed an entry that reads otherwise at the end
+	ViewBehind       Defect = "view-behind"        // a client that follows a conversation was not at its head at the end
+	Leak             Defect = "leak"               // a client showed an entry of a time in which its user was no member
+	AcceptedRemoved  Defect = "accepted-removed"   // a send was acknowledged that began after the acknowledged removal of its user
+	MarkWentBack     Defect = "mark-went-back"     // a user read a smaller read mark than before
+	PresenceStale    Defect = "presence-stale"     // a user was shown for too long as what the user no longer was
+	PresenceFlapped  Defect = "presence-flapped"   // a user who was connected all the time was shown as offline
+	MemoryNotReturns Defect = "memory-not-returns" // a process kept more memory than it had at rest
+)
+
+// Finding is one defect in one place.
+type Finding struct {
+	Defect       Defect                `json:"defect"`
+	Conversation subjects.Conversation `json:"conversation,omitempty"`
+	Who          string                `json:"who,omitempty"` // user, or user/device
+	Seq          wire.Seq              `json:"seq,omitempty"`
+	At           time.Duration         `json:"at,omitempty"`
+	Text         string                `json:"text"`
+}
+
+// Result is the outcome of a judgement in a word.
+type Result string
+
+// The results.
+const (
+	Pass       Result = "pass"
+	Fail       Result = "fail"
+	NotExposed Result = "not exposed" // nothing was found, and the faults did not hit what they were meant to
+)
+
+// Verdict is what a history shows.
+type Verdict struct {
+	Result   Result    `json:"result"`
+	Findings []Finding `json:"findings,omitempty"` // in the order of conversations and times
+	Missing  []string  `json:"missing,omitempty"`  // what exposure lacks, a sentence each
+	Figures  Figures   `json:"figures"`
+}
+
+// Bounds says how long what may take, and what the run must have shown. The zero value of a field means its default.
+type Bounds struct {
+	Presence     time.Duration // until others see that a client is gone or back; default 15 s
+	MemoryGrowth float64       // of a process at rest at the end, to its rest at the beginning; default 1.5
+	AllowCalm    bool          // a run without faults is no failure: the tests of the driver itself
+}
+
+func (b Bounds) withDefaults() Bounds {
+	b.Presence = cmp.Or(b.Presence, 15*time.Second)
+	b.MemoryGrowth = cmp.Or(b.MemoryGrowth, 1.5)
+	return b
+}
+
+// judge collects what the checks find.
+type judge struct {
+	*run
+	bounds   Bounds
+	findings []Finding
+}
+
+// History judges the records of one run, which must be in the order of time.
+func History(records []history.Record, bounds Bounds) Verdict {
+	j := &judge{run: index(records), bounds: bounds.withDefaults()}
+	if !j.quiet {
+		j.find(Finding{Defect: NotQuiet, Text: "the run ended before every client was done"})
+	}
+	for _, id := range j.conversationIDs() {
+		c := j.conversations[id]
+		if !j.truth(id, c) {
+			continue // what is to be compared with is not known
+		}
+		j.sends(id, c)
+		j.order(id, c)
+		j.views(id, c)
+		j.membership(id, c)
+	}
+	j.marks()
+	j.presence()
+	j.memory()
+	slices.SortStableFunc(j.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Conversation, b.Conversation), cmp.Compare(a.At, b.At), cmp.Compare(a.Seq, b.Seq))
+	})
+	v := Verdict{Result: Pass, Findings: j.findings, Figures: j.figures()}
+	if !bounds.AllowCalm {
+		v.Missing = v.Figures.missing()
+	}
+	switch {
+	case len(v.Findings) > 0:
+		v.Result = Fail
+	case len(v.Missing) > 0:
+		v.Result = NotExposed
+	}
+	return v
+}
+
+func (j *judge) find(f Finding) { j.findings = append(j.findings, f) }
+
+func (j *judge) findf(d Defect, c subjects.Conversation, seq wire.Seq, at time.Duration, who, format string, args ...any) {
+	j.find(Finding{Defect: d, Conversation: c, Who: who, Seq: seq, At: at, Text: fmt.Sprintf(format, args...)})
+}

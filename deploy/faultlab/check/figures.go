@@ -1,0 +1,124 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// Figures is how much a run did and saw.
+type Figures struct {
+	Sends         int            `json:"sends"`          // messages, however often tried
+	Tries         int            `json:"tries"`          // of all of them
+	Acknowledged  int            `json:"acknowledged"`   // messages
+	Rejected      int            `json:"rejected"`       // tries
+	Unknown       int            `json:"unknown"`        // tries
+	Duplicates    int            `json:"duplicates"`     // acknowledgements of a try before
+	UnknownStored int            `json:"unknown_stored"` // messages with an unknown try that are there
+	Shown         int            `json:"shown"`          // entries, over all clients
+	Clients       int            `json:"clients"`
+	Reconnected   int            `json:"reconnected"` // clients that connected more than once
+	Faults        map[string]int `json:"faults"`      // how often each was injected
+	LongestGap    time.Duration  `json:"longest_gap"` // without any acknowledgement while something was under way
+	HealP99       time.Duration  `json:"heal_p99"`    // from the end of a fault to the next acknowledgement
+	Lasted        time.Duration  `json:"lasted"`
+}
+
+func (j *judge) figures() Figures {
+	f := Figures{Faults: map[string]int{}, Clients: len(j.clients)}
+	for _, c := range j.conversations {
+		stored := map[sendID]bool{}
+		for _, r := range c.log {
+			if r.Entry == wire.KindMessage {
+				stored[sendID{r.From, r.ClientID}] = true
+			}
+		}
+		for _, s := range c.sends {
+			f.Sends++
+			f.Rejected += s.rejects
+			f.Unknown += s.unknown
+			if len(s.acks) > 0 {
+				f.Acknowledged++
+			}
+			if s.unknown > 0 && stored[s.sendID] {
+				f.UnknownStored++
+			}
+		}
+	}
+	for _, s := range j.clients {
+		if len(s.connects) > 1 {
+			f.Reconnected++
+		}
+	}
+	j.times(&f)
+	return f
+}
+
+// times goes through the records once for what has to do with the clock.
+func (j *judge) times(f *Figures) {
+	open, since := 0, time.Duration(0) // tries under way, and the newest acknowledgement or the begin of the first of them
+	var healing []time.Duration
+	var heals []time.Duration
+	for _, r := range j.records {
+		f.Lasted = r.At
+		switch r.Kind {
+		case history.Invoke:
+			f.Tries++
+			if open == 0 {
+				since = r.At
+			}
+			open++
+		case history.OK, history.Reject, history.Unknown:
+			open--
+			if r.Kind != history.OK {
+				continue
+			}
+			if r.Duplicate {
+				f.Duplicates++
+			}
+			f.LongestGap = max(f.LongestGap, r.At-since)
+			since = r.At
+			for _, at := range healing {
+				heals = append(heals, r.At-at)
+			}
+			healing = nil
+		case history.Receive:
+			f.Shown++
+		case history.Fault:
+			f.Faults[r.Fault]++
+		case history.Heal:
+			healing = append(healing, r.At)
+		}
+	}
+	if len(heals) > 0 {
+		slices.Sort(heals)
+		f.HealP99 = heals[(len(heals)-1)*99/100]
+	}
+}
+
+// missing says what a run lacks so that it could have shown a defect. A run without it proves nothing.
+func (f Figures) missing() []string {
+	var list []string
+	for _, c := range []struct {
+		lacks bool
+		text  string
+	}{
+		{len(f.Faults) == 0, "no fault was injected"},
+		{f.Acknowledged == 0, "no send was acknowledged"},
+		{f.Duplicates == 0, "no acknowledgement was of a try before: no fault came between a store and its answer"},
+		{f.UnknownStored == 0, "no send of unknown outcome was found stored"},
+		{f.Reconnected < f.Clients, fmt.Sprintf("%d of %d clients never had to reconnect", f.Clients-f.Reconnected, f.Clients)},
+	} {
+		if c.lacks {
+			list = append(list, c.text)
+		}
+	}
+	return list
+}
+
+// FaultNames returns the names of the faults of a run in alphabetical order.
+func (f Figures) FaultNames() []string { return slices.Sorted(maps.Keys(f.Faults)) }

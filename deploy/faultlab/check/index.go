@@ -1,0 +1,172 @@
+package check
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// run is a history in the order of questions.
+type run struct {
+	records       []history.Record
+	conversations map[subjects.Conversation]*conversation
+	clients       map[client]*span
+	quiet         bool
+}
+
+// client is one device of a user.
+type client struct {
+	user   subjects.User
+	device subjects.Device
+}
+
+func (c client) String() string { return string(c.user) + "/" + string(c.device) }
+
+// span is when a client was connected.
+type span struct {
+	connects, closes []time.Duration
+}
+
+// conversation is what happened in one.
+type conversation struct {
+	id    subjects.Conversation
+	sends map[sendID]*send
+	views map[client][]history.Record // Receive and Restart, in order
+	truth map[history.Source][]history.Record
+	log   map[wire.Seq]history.Record // the truth by seq, once all sources agree
+	head  wire.Seq
+	stays map[subjects.User][]stay
+	ends  []history.Record // acknowledged ends of memberships
+}
+
+// sendID is what the store tells one send from another by.
+type sendID struct {
+	user subjects.User
+	id   string
+}
+
+// send is one message on its way, over all its tries.
+type send struct {
+	sendID
+	device  subjects.Device
+	body    string
+	number  int           // its place among all sends of the run, by the first try
+	began   time.Duration // the first try
+	last    time.Duration // the begin of the newest try
+	acks    []ack
+	rejects int
+	unknown int
+}
+
+type ack struct {
+	at, began time.Duration // of the answer, and of its try
+	seq       wire.Seq
+	duplicate bool
+}
+
+// acked returns the first acknowledgement, if there is one.
+func (s *send) acked() (ack, bool) {
+	if len(s.acks) == 0 {
+		return ack{}, false
+	}
+	return s.acks[0], true
+}
+
+func index(records []history.Record) *run {
+	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*span{}}
+	for _, rec := range records {
+		switch rec.Kind {
+		case history.Invoke, history.OK, history.Reject, history.Unknown:
+			r.try(rec)
+		case history.Receive, history.Restart:
+			c, who := r.of(rec.Conversation), client{rec.User, rec.Device}
+			c.views[who] = append(c.views[who], rec)
+		case history.Truth:
+			c := r.of(rec.Conversation)
+			c.truth[rec.Source] = append(c.truth[rec.Source], rec)
+		case history.Member:
+			if rec.Change == wire.ChangeRemoved || rec.Change == wire.ChangeLeft || rec.Change == wire.ChangeBanned {
+				c := r.of(rec.Conversation)
+				c.ends = append(c.ends, rec)
+			}
+		case history.Connect:
+			s := r.span(rec)
+			s.connects = append(s.connects, rec.At)
+		case history.Close:
+			s := r.span(rec)
+			s.closes = append(s.closes, rec.At)
+		case history.Quiet:
+			r.quiet = true
+		}
+	}
+	return r
+}
+
+func (r *run) of(id subjects.Conversation) *conversation {
+	c := r.conversations[id]
+	if c == nil {
+		c = &conversation{id: id, sends: map[sendID]*send{}, views: map[client][]history.Record{}, truth: map[history.Source][]history.Record{}}
+		r.conversations[id] = c
+	}
+	return c
+}
+
+func (r *run) span(rec history.Record) *span {
+	who := client{rec.User, rec.Device}
+	if r.clients[who] == nil {
+		r.clients[who] = &span{}
+	}
+	return r.clients[who]
+}
+
+func (r *run) try(rec history.Record) {
+	c, id := r.of(rec.Conversation), sendID{rec.User, rec.ClientID}
+	s := c.sends[id]
+	if s == nil {
+		s = &send{sendID: id, device: rec.Device, body: rec.Body, number: len(c.sends), began: rec.At}
+		c.sends[id] = s
+	}
+	switch rec.Kind {
+	case history.Invoke:
+		s.last = rec.At
+	case history.OK:
+		s.acks = append(s.acks, ack{at: rec.At, began: s.last, seq: rec.Seq, duplicate: rec.Duplicate})
+	case history.Reject:
+		s.rejects++
+	case history.Unknown:
+		s.unknown++
+	}
+}
+
+func (r *run) conversationIDs() []subjects.Conversation {
+	return slices.Sorted(maps.Keys(r.conversations))
+}
+
+// sorted returns the sends of a conversation in the order in which they were made.
+func (c *conversation) sorted() []*send {
+	return slices.SortedFunc(maps.Values(c.sends), func(a, b *send) int { return a.number - b.number })
+}
+
+// clients returns who looked at a conversation, in a fixed order.
+func (c *conversation) clients() []client {
+	return slices.SortedFunc(maps.Keys(c.views), func(a, b client) int {
+		if a.user != b.user {
+			return compare(a.user, b.user)
+		}
+		return compare(a.device, b.device)
+	})
+}
+
+func compare[T ~string](a, b T) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,119 @@
+package check
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// marks finds read marks that went back.
+func (j *judge) marks() {
+	type place struct {
+		user         subjects.User
+		conversation subjects.Conversation
+	}
+	highest := map[place]wire.Seq{}
+	for _, r := range j.records {
+		if r.Kind != history.Mark {
+			continue
+		}
+		at := place{r.User, r.Conversation}
+		if r.Seq < highest[at] {
+			j.findf(MarkWentBack, r.Conversation, r.Seq, r.At, string(r.User), "it was %d before", highest[at])
+		}
+		highest[at] = max(highest[at], r.Seq)
+	}
+}
+
+// online is when a user had a connection, in order and without overlaps.
+type online []struct{ from, to time.Duration }
+
+// onlineOf adds up the connections of all devices of a user. A connection that nobody closed lasts for ever.
+func (j *judge) onlineOf(u subjects.User) online {
+	const forever = time.Duration(1<<63 - 1)
+	var all online
+	for who, s := range j.clients {
+		if who.user != u {
+			continue
+		}
+		for i, from := range s.connects {
+			to := forever
+			if i < len(s.closes) {
+				to = s.closes[i]
+			}
+			all = append(all, struct{ from, to time.Duration }{from, to})
+		}
+	}
+	slices.SortFunc(all, func(a, b struct{ from, to time.Duration }) int { return int(min(max(a.from-b.from, -1), 1)) })
+	var merged online
+	for _, s := range all {
+		if n := len(merged); n > 0 && s.from <= merged[n-1].to {
+			merged[n-1].to = max(merged[n-1].to, s.to)
+			continue
+		}
+		merged = append(merged, s)
+	}
+	return merged
+}
+
+// throughout reports whether a user was connected, or was not, all the time from one moment to another.
+func (o online) throughout(connected bool, from, to time.Duration) bool {
+	for _, s := range o {
+		if s.from <= from && s.to >= to {
+			return connected
+		}
+		if s.from < to && s.to > from {
+			return false
+		}
+	}
+	return !connected
+}
+
+// presence holds what clients were shown of others against what these did. What is shown at a moment may be true of any moment of the time
+// before it that others need to see a change.
+func (j *judge) presence() {
+	users := map[subjects.User]bool{}
+	for _, r := range j.records {
+		if r.Kind == history.Presence {
+			users[r.From] = true
+		}
+	}
+	for _, u := range slices.Sorted(maps.Keys(users)) {
+		o := j.onlineOf(u)
+		for _, r := range j.records {
+			if r.Kind != history.Presence || r.From != u {
+				continue
+			}
+			from := max(0, r.At-j.bounds.Presence)
+			switch {
+			case r.State == wire.StateOffline && o.throughout(true, from, r.At):
+				j.findf(PresenceFlapped, "", 0, r.At, client{r.User, r.Device}.String(), "%s is shown as offline and was connected for the last %v", u, r.At-from)
+			case r.State == wire.StateOnline && r.At > j.bounds.Presence && o.throughout(false, from, r.At):
+				j.findf(PresenceStale, "", 0, r.At, client{r.User, r.Device}.String(), "%s is shown as online and was not connected for the last %v", u, r.At-from)
+			}
+		}
+	}
+}
+
+// memory holds what each process keeps at the end against what it had at the beginning.
+func (j *judge) memory() {
+	first, last := map[string]uint64{}, map[string]history.Record{}
+	for _, r := range j.records {
+		if r.Kind != history.Probe {
+			continue
+		}
+		if first[r.Process] == 0 {
+			first[r.Process] = r.Bytes
+		}
+		last[r.Process] = r
+	}
+	for _, name := range slices.Sorted(maps.Keys(first)) {
+		if r := last[name]; float64(r.Bytes) > j.bounds.MemoryGrowth*float64(first[name]) {
+			j.findf(MemoryNotReturns, "", 0, r.At, name, "%d bytes at the end, %d at the beginning", r.Bytes, first[name])
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// views goes through what each client showed of a conversation.
+func (j *judge) views(id subjects.Conversation, c *conversation) {
+	for _, who := range c.clients() {
+		last := wire.Seq(0) // 0 = nothing shown since the begin of the list
+		for _, r := range c.views[who] {
+			if r.Kind == history.Restart {
+				last = 0
+				continue
+			}
+			switch {
+			case last == 0:
+			case r.Seq <= last:
+				j.findf(ViewRepeat, id, r.Seq, r.At, who.String(), "shown after entry %d", last)
+			case c.sees(who.user, last+1, r.Seq-1):
+				j.findf(ViewHole, id, r.Seq, r.At, who.String(), "shown right after entry %d", last)
+			}
+			last = max(last, r.Seq)
+			j.shown(id, c, who, r)
+		}
+		if end := c.lastFor(who.user); last > 0 && last < end {
+			j.findf(ViewBehind, id, last, 0, who.String(), "entry %d is the last shown, and entry %d the last there", last, end)
+		}
+	}
+}
+
+// shown compares one entry that a client showed with the truth, and with the times of its user's membership.
+func (j *judge) shown(id subjects.Conversation, c *conversation, who client, r history.Record) {
+	truth, there := c.log[r.Seq]
+	switch {
+	case !there || r.From != truth.From || r.Entry != truth.Entry || r.Body != truth.Body:
+		j.findf(ViewAltered, id, r.Seq, r.At, who.String(), "shown as %q by %s, and at the end it is %q by %s", r.Body, r.From, truth.Body, truth.From)
+	case !c.member(who.user, r.Seq):
+		j.findf(Leak, id, r.Seq, r.At, who.String(), "%s was no member then", who.user)
+	}
+}
+
+// membership finds sends that were taken from users who had been removed.
+func (j *judge) membership(id subjects.Conversation, c *conversation) {
+	for _, s := range c.sorted() {
+		first, ok := s.acked()
+		if !ok || c.member(s.user, first.seq) {
+			continue
+		}
+		for _, end := range c.ends {
+			if end.User == s.user && end.At < s.began {
+				j.findf(AcceptedRemoved, id, first.seq, s.began, string(s.user), "begun after the removal was acknowledged at %v", end.At)
+				break
+			}
+		}
+	}
+}
+
+// stay is a membership in entries: from the one that begins it to the one that ends it, both included; to 0 = it goes on.
+type stay struct{ from, to wire.Seq }
+
+// stays goes through a log once and returns the memberships of everybody.
+func stays(log map[wire.Seq]history.Record, head wire.Seq) map[subjects.User][]stay {
+	all := map[subjects.User][]stay{}
+	for seq := wire.Seq(1); seq <= head; seq++ {
+		r := log[seq]
+		if r.Entry != wire.KindMember {
+			continue
+		}
+		list := all[r.User]
+		in := len(list) > 0 && list[len(list)-1].to == 0
+		switch r.Change {
+		case wire.ChangeJoined, wire.ChangeAdded:
+			if !in {
+				all[r.User] = append(list, stay{from: seq})
+			}
+		case wire.ChangeLeft, wire.ChangeRemoved, wire.ChangeBanned:
+			if in {
+				list[len(list)-1].to = seq
+			}
+		}
+	}
+	return all
+}
+
+// member reports whether a user was a member at an entry; the two of a direct conversation always are.
+func (c *conversation) member(u subjects.User, seq wire.Seq) bool {
+	if _, peer := c.id.Peer(u); peer {
+		return true
+	}
+	for _, s := range c.stays[u] {
+		if seq >= s.from && (s.to == 0 || seq <= s.to) {
+			return true
+		}
+	}
+	return false
+}
+
+// sees reports whether a user was a member at any entry from one to another.
+func (c *conversation) sees(u subjects.User, from, to wire.Seq) bool {
+	if from > to {
+		return false
+	}
+	if _, peer := c.id.Peer(u); peer {
+		return true
+	}
+	return slices.ContainsFunc(c.stays[u], func(s stay) bool { return s.from <= to && (s.to == 0 || s.to >= from) })
+}
+
+// lastFor returns the last entry that a user may see; 0 = none.
+func (c *conversation) lastFor(u subjects.User) wire.Seq {
+	if _, peer := c.id.Peer(u); peer {
+		return c.head
+	}
+	list := c.stays[u]
+	switch {
+	case len(list) == 0:
+		return 0
+	case list[len(list)-1].to == 0:
+		return c.head
+	}
+	return list[len(list)-1].to
+}
