@@ -45,6 +45,12 @@ const (
 	MemoryNotReturns Defect = "memory-not-returns" // a process kept more memory than it had at rest
 )
 
+// defects is all of them.
+var defects = []Defect{
+	NotQuiet, TruthDiffers, TruthGap, LostFirst, Lost, LostLast, Moved, Altered, Twice, Disagreed, Phantom, RejectedStored, RealTimeOrder, DeviceOrder,
+	ViewHole, ViewRepeat, ViewAltered, ViewBehind, Leak, AcceptedRemoved, MarkWentBack, PresenceStale, PresenceFlapped, MemoryNotReturns,
+}
+
 // Finding is one defect in one place.
 type Finding struct {
 	Defect       Defect                `json:"defect"`
@@ -77,12 +83,14 @@ type Verdict struct {
 type Bounds struct {
 	Presence     time.Duration // until others see that a client is gone or back; default 15 s
 	MemoryGrowth float64       // of a process at rest at the end, to its rest at the beginning; default 1.5
+	MemorySlack  uint64        // bytes more than that; default 128 MiB, which two passwords take while they are hashed
 	AllowCalm    bool          // a run without faults is no failure: the tests of the driver itself
 }
 
 func (b Bounds) withDefaults() Bounds {
 	b.Presence = cmp.Or(b.Presence, 15*time.Second)
 	b.MemoryGrowth = cmp.Or(b.MemoryGrowth, 1.5)
+	b.MemorySlack = cmp.Or(b.MemorySlack, 128<<20)
 	return b
 }
 

@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -120,5 +119,11 @@ func (f Figures) missing() []string {
 	return list
 }
 
-// FaultNames returns the names of the faults of a run in alphabetical order.
-func (f Figures) FaultNames() []string { return slices.Sorted(maps.Keys(f.Faults)) }
+// Injected returns how many faults were injected.
+func (f Figures) Injected() int {
+	sum := 0
+	for _, n := range f.Faults {
+		sum += n
+	}
+	return sum
+}

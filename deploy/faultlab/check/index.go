@@ -41,6 +41,8 @@ type conversation struct {
 	head  wire.Seq
 	stays map[subjects.User][]stay
 	ends  []history.Record // acknowledged ends of memberships
+
+	founders []subjects.User
 }
 
 // sendID is what the store tells one send from another by.
@@ -88,6 +90,9 @@ func index(records []history.Record) *run {
 		case history.Truth:
 			c := r.of(rec.Conversation)
 			c.truth[rec.Source] = append(c.truth[rec.Source], rec)
+		case history.Founder:
+			c := r.of(rec.Conversation)
+			c.founders = append(c.founders, rec.User)
 		case history.Member:
 			if rec.Change == wire.ChangeRemoved || rec.Change == wire.ChangeLeft || rec.Change == wire.ChangeBanned {
 				c := r.of(rec.Conversation)

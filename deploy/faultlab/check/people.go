@@ -12,8 +12,8 @@ import (
 
 // marks finds read marks that went back.
 func (j *judge) marks() {
-	type place struct {
-		user         subjects.User
+	type place struct { // answers to one device come in the order of its questions, those to two do not
+		client
 		conversation subjects.Conversation
 	}
 	highest := map[place]wire.Seq{}
@@ -21,7 +21,7 @@ func (j *judge) marks() {
 		if r.Kind != history.Mark {
 			continue
 		}
-		at := place{r.User, r.Conversation}
+		at := place{client{r.User, r.Device}, r.Conversation}
 		if r.Seq < highest[at] {
 			j.findf(MarkWentBack, r.Conversation, r.Seq, r.At, string(r.User), "it was %d before", highest[at])
 		}
@@ -112,7 +112,7 @@ func (j *judge) memory() {
 		last[r.Process] = r
 	}
 	for _, name := range slices.Sorted(maps.Keys(first)) {
-		if r := last[name]; float64(r.Bytes) > j.bounds.MemoryGrowth*float64(first[name]) {
+		if r := last[name]; float64(r.Bytes) > j.bounds.MemoryGrowth*float64(first[name])+float64(j.bounds.MemorySlack) {
 			j.findf(MemoryNotReturns, "", 0, r.At, name, "%d bytes at the end, %d at the beginning", r.Bytes, first[name])
 		}
 	}

@@ -1,8 +1,6 @@
 package check
 
 import (
-	"slices"
-
 	"github.com/confab-im/confab/deploy/faultlab/history"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -21,7 +19,7 @@ func (j *judge) views(id subjects.Conversation, c *conversation) {
 			case last == 0:
 			case r.Seq <= last:
 				j.findf(ViewRepeat, id, r.Seq, r.At, who.String(), "shown after entry %d", last)
-			case c.sees(who.user, last+1, r.Seq-1):
+			case r.Seq > max(last+1, c.begin(who.user, r.Seq)):
 				j.findf(ViewHole, id, r.Seq, r.At, who.String(), "shown right after entry %d", last)
 			}
 			last = max(last, r.Seq)
@@ -63,11 +61,14 @@ func (j *judge) membership(id subjects.Conversation, c *conversation) {
 // stay is a membership in entries: from the one that begins it to the one that ends it, both included; to 0 = it goes on.
 type stay struct{ from, to wire.Seq }
 
-// stays goes through a log once and returns the memberships of everybody.
-func stays(log map[wire.Seq]history.Record, head wire.Seq) map[subjects.User][]stay {
+// findStays goes through the log once and returns the memberships of everybody.
+func (c *conversation) findStays() map[subjects.User][]stay {
 	all := map[subjects.User][]stay{}
-	for seq := wire.Seq(1); seq <= head; seq++ {
-		r := log[seq]
+	for _, u := range c.founders {
+		all[u] = []stay{{from: 1}}
+	}
+	for seq := wire.Seq(1); seq <= c.head; seq++ {
+		r := c.log[seq]
 		if r.Entry != wire.KindMember {
 			continue
 		}
@@ -100,15 +101,15 @@ func (c *conversation) member(u subjects.User, seq wire.Seq) bool {
 	return false
 }
 
-// sees reports whether a user was a member at any entry from one to another.
-func (c *conversation) sees(u subjects.User, from, to wire.Seq) bool {
-	if from > to {
-		return false
+// begin returns the first entry of the membership that covers an entry. What a user missed of an earlier one is not shown any more, since
+// who is taken in again sees what comes from then on.
+func (c *conversation) begin(u subjects.User, seq wire.Seq) wire.Seq {
+	for _, s := range c.stays[u] {
+		if seq >= s.from && (s.to == 0 || seq <= s.to) {
+			return s.from
+		}
 	}
-	if _, peer := c.id.Peer(u); peer {
-		return true
-	}
-	return slices.ContainsFunc(c.stays[u], func(s stay) bool { return s.from <= to && (s.to == 0 || s.to >= from) })
+	return 1
 }
 
 // lastFor returns the last entry that a user may see; 0 = none.

@@ -34,7 +34,7 @@ func (j *judge) truth(id subjects.Conversation, c *conversation) bool {
 		c.log[r.Seq] = r
 		c.head = r.Seq
 	}
-	c.stays = stays(c.log, c.head)
+	c.stays = c.findStays()
 	return whole
 }
 

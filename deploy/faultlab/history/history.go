@@ -31,6 +31,7 @@ const (
 	Connect  Kind = "connect"  // a client is signed in
 	Close    Kind = "close"    // its connection is gone
 	Member   Kind = "member"   // a change of membership is acknowledged: Change of User in Conversation
+	Founder  Kind = "founder"  // User is a member of Conversation from its first entry on
 	Mark     Kind = "mark"     // a client reads its own read mark: Seq
 	Presence Kind = "presence" // a client sees the State of User
 	Fault    Kind = "fault"    // something is done to the servers: Fault names it

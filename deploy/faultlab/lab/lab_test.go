@@ -1,0 +1,63 @@
+package lab_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/check"
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/deploy/faultlab/lab"
+)
+
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "faultlab")
+	if err == nil {
+		program = filepath.Join(dir, "confab")
+		var out []byte
+		if out, err = exec.Command("go", "build", "-tags", "nomsgpack", "-o", program, "../../cmd/confab").CombinedOutput(); err != nil {
+			err = fmt.Errorf("build the program: %w\n%s", err, out)
+		}
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Every kind of fault comes once at least, and what was promised holds. With -short there is a kill and a cut, which may miss every message.
+func TestNothingIsLostUnderFaults(t *testing.T) {
+	var written, log bytes.Buffer
+	config := lab.Config{Command: []string{program, "up"}, Data: t.TempDir(), Seed: 1, Lasts: 25 * time.Second, Log: &log}
+	if testing.Short() {
+		config.Lasts, config.Faults = 3*time.Second, []string{"kill", "cut"}
+	}
+	err := lab.Run(t.Context(), config, &written)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.Bytes())
+	}
+	records, err := history.Read(&written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict := check.History(records, check.Bounds{AllowCalm: testing.Short()})
+	figures, _ := json.MarshalIndent(verdict.Figures, "", "  ") // a struct of numbers always encodes
+	t.Logf("%s %s", verdict.Result, figures)
+	for _, f := range verdict.Findings[:min(20, len(verdict.Findings))] {
+		t.Errorf("%s %s %s entry %d at %v: %s", f.Defect, f.Conversation, f.Who, f.Seq, f.At, f.Text)
+	}
+	if verdict.Result != check.Pass {
+		t.Errorf("the verdict is %s", verdict.Result)
+	}
+}
