@@ -108,8 +108,6 @@ func (r *author) command(command string) *exec.Cmd {
 	switch {
 	case strings.Contains(command, "confab up"):
 		settings = map[string]string{"LISTEN": "127.0.0.1:0", "NATS_LISTEN": "127.0.0.1:0", "OPS_LISTEN": "", "DATA": r.data}
-	case strings.Contains(command, "confab token"):
-		settings = map[string]string{"NATS_URL": r.target.NATS}
 	case strings.Contains(command, "confab chat"):
 		settings = map[string]string{"URL": r.target.URL}
 	}
@@ -125,7 +123,6 @@ func (r *author) up(command string) {
 	r.confab = launch(r, "confab", r.command(command))
 	r.confab.says(r, `^confab is ready\.$`)
 	r.target.URL, _, _ = strings.Cut(r.confab.says(r, `Open +(http://\S+)`), "/#")
-	r.target.NATS = r.confab.says(r, `Look +nats -s (\S+)`)
 }
 
 // script runs a script in the console of a browser and waits for the answer that the text below it shows.
