@@ -24,6 +24,7 @@ type callers struct {
 	t      *testing.T
 	caller *functions.Caller
 	wait   sync.WaitGroup
+	begun  time.Time
 
 	mu       sync.Mutex // guards what follows
 	made     int
@@ -32,19 +33,22 @@ type callers struct {
 }
 
 func newCallers(t *testing.T, i *installation) *callers {
-	return &callers{t: t, caller: functionstest.Caller(t, i.connect(t, natsconfig.Edge)), failures: map[string]error{}}
+	return &callers{t: t, caller: functionstest.Caller(t, i.connect(t, natsconfig.Edge)), begun: time.Now(), failures: map[string]error{}}
 }
 
-// call makes calls at once that each take a time, and does not wait for them. A call's name says which test made it.
+// call makes calls at once that each take a time, and does not wait for them.
 func (c *callers) call(n int, takes time.Duration) {
 	for range n {
 		c.mu.Lock()
 		c.made++
-		id := fmt.Sprintf("%s/%d", c.t.Name(), c.made)
+		id := c.id(c.made)
 		c.mu.Unlock()
 		c.wait.Go(func() { c.one(id, takes) })
 	}
 }
+
+// id names a call, so that no two of a run of the tests are called the same.
+func (c *callers) id(n int) string { return fmt.Sprintf("%s/%d/%d", c.t.Name(), c.begun.UnixNano(), n) }
 
 func (c *callers) one(id string, takes time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -71,9 +75,9 @@ func (c *callers) settle() {
 	for id, err := range c.failures {
 		c.t.Fatalf("%d of %d calls failed, %s with: %v", len(c.failures), c.made, id, err)
 	}
-	times := ran(c.t)
+	times := said(c.t, "ran")
 	for i := range c.made {
-		id := fmt.Sprintf("%s/%d", c.t.Name(), i+1)
+		id := c.id(i + 1)
 		if times[id] != 1 {
 			c.t.Errorf("call %s ran %d times", id, times[id])
 		}

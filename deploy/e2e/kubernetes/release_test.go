@@ -170,8 +170,8 @@ func (i *installation) connect(t *testing.T, user string) *nats.Conn {
 	return nc
 }
 
-// ran returns how often each piece of work was begun, over all instances that there ever were.
-func ran(t *testing.T) map[string]int {
+// said returns how often the function work said each thing that begins with a verb, over all instances that there ever were.
+func said(t *testing.T, verb string) map[string]int {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(cluster.dir, "logs", namespace+"_"+release+"-work-*"))
 	if err != nil {
@@ -184,8 +184,8 @@ func ran(t *testing.T) map[string]int {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(data)) {
-			if id, found := strings.CutPrefix(strings.TrimSpace(line), "ran "); found {
-				times[id]++
+			if what, found := strings.CutPrefix(strings.TrimSpace(line), verb+" "); found {
+				times[what]++
 			}
 		}
 	}

@@ -3,12 +3,16 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -18,11 +22,11 @@ func TestAFunctionWakesGrowsAndSleepsAgain(t *testing.T) {
 	c := newCallers(t, chat(t))
 	reaches(t, "work", 0)
 	begun := time.Now()
-	said := func(what string) { t.Logf("%-36s after %5.1f s", what, time.Since(begun).Seconds()) }
+	after := func(what string) { t.Logf("%-36s after %5.1f s", what, time.Since(begun).Seconds()) }
 
 	c.call(1, 0)
 	c.wait.Wait()
-	said("0 → 1: the held call is answered")
+	after("0 → 1: the held call is answered")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -34,14 +38,17 @@ func TestAFunctionWakesGrowsAndSleepsAgain(t *testing.T) {
 		}
 	})
 	reaches(t, "work", 4)
-	said("1 → 4")
+	after("1 → 4")
 	cancel()
 	load.Wait()
 	reaches(t, "work", 0)
-	said("4 → 0")
+	after("4 → 0")
+	for _, part := range slices.Sorted(maps.Keys(cluster.Resident())) {
+		t.Logf("%-36s %6.1f MiB", part, float64(cluster.Resident()[part])/(1<<20))
+	}
 	c.call(1, 0)
 	c.wait.Wait()
-	said("0 → 1: the held call is answered")
+	after("0 → 1: the held call is answered")
 	c.settle()
 }
 
@@ -52,6 +59,39 @@ func TestABurstAtZeroIsAnswered(t *testing.T) {
 	c.call(400, 10*time.Millisecond)
 	c.settle()
 	t.Logf("400 calls at zero were answered within %s", time.Since(begun).Round(time.Millisecond))
+}
+
+// TestAMessageWakesAFunction: nobody calls a function that works on entries.
+func TestAMessageWakesAFunction(t *testing.T) {
+	caller := functionstest.Caller(t, chat(t).connect(t, natsconfig.Edge))
+	ada := functionstest.As("ada")
+	registration := wire.Register{User: "ada", Password: "correct horse battery"}
+	if _, err := functions.Invoke[wire.Register, wire.Tokens](t.Context(), caller, nil, "auth", "register", registration); err != nil {
+		t.Fatal(err)
+	}
+	registration.User = "bob"
+	if _, err := functions.Invoke[wire.Register, wire.Tokens](t.Context(), caller, nil, "auth", "register", registration); err != nil {
+		t.Fatal(err)
+	}
+	reaches(t, "work", 0)
+	message := wire.Post{To: "bob", ClientID: functionstest.ClientID(), Body: functionstest.Text("good morning")}
+	if _, err := functions.Invoke[wire.Post, wire.Posted](t.Context(), caller, ada, "send", "post", message); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := until(t.Context(), func(context.Context) error {
+		if said(t, "saw")[message.ClientID] == 0 {
+			return errors.New("work has not seen the message")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("seen %s after it was stored", time.Since(begun).Round(time.Millisecond))
+	reaches(t, "work", 0)
+	if times := said(t, "saw")[message.ClientID]; times != 1 {
+		t.Errorf("work saw the message %d times", times)
+	}
 }
 
 // cold is a call to each of some functions that changes nothing.
