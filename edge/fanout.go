@@ -53,6 +53,10 @@ func (f *fanOut) route(ctx context.Context, msg *nats.Msg) {
 		f.edge.log.Warn("live entry cannot be read", "conv", string(id), "err", err)
 		return
 	}
+	if !wire.IsEntryOf(id, msg.Data) {
+		f.edge.log.Warn("live entry is another conversation's", "conv", string(id))
+		return
+	}
 	live := liveEntry{id, entry{header.Seq, header.Kind, msg.Data}}
 	select {
 	case f.lanes[hash(id)%uint32(len(f.lanes))] <- live:

@@ -55,6 +55,12 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 	if first, repeated := tail.spent.find(id); repeated {
 		return Appended{Entry: first.entry(c, &d), Tail: tail, Duplicate: true}, nil
 	}
+	if tail.foreign > 0 { // what is no entry stands in the way of the next one, and is nobody's
+		if err := s.erase(ctx, subjects.StreamOf(c), tail.foreign); err != nil {
+			return Appended{}, fmt.Errorf("erase message %d, which is no entry: %w", tail.foreign, err)
+		}
+		return Appended{}, ErrTailMoved
+	}
 	r := s.reader(c, true)
 	if err := s.settle(ctx, r, &tail); err != nil {
 		return Appended{}, err

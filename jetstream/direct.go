@@ -104,6 +104,7 @@ type readRequest struct {
 	LastFor   string   `json:"last_by_subj,omitempty"`
 	NextFor   string   `json:"next_by_subj,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
+	UpTo      uint64   `json:"up_to_seq,omitempty"` // of a multi_last read: leave out what is newer
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
@@ -147,6 +148,30 @@ func (s *Store) lastDirect(ctx context.Context, stream, subject string) (*rawMsg
 		return nil, err
 	}
 	return directMsg(reply)
+}
+
+// lastBefore returns the last message under a subject before a stream sequence, from any replica, or ErrNotFound.
+func (s *Store) lastBefore(ctx context.Context, stream, subject string, seq uint64) (*rawMsg, error) {
+	if seq <= 1 {
+		return nil, ErrNotFound
+	}
+	request := readRequest{MultiLast: []string{subject}, UpTo: seq - 1}
+	var found []*rawMsg
+	err := untilHeard(ctx, func() error {
+		part, end, err := s.readBatch(ctx, stream, request)
+		if err == nil {
+			found = part
+			_, err = request.goOn(end, new(uint64))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what stands before message %d of %s: %w", seq, stream, err)
+	}
+	if len(found) != 1 {
+		return nil, ErrNotFound
+	}
+	return found[0], nil
 }
 
 // erase overwrites a message with random bytes and removes it. It succeeds also when the message is gone already.
@@ -266,19 +291,29 @@ func natsError(err error) error {
 }
 
 // directMsg reads the answer to a direct read; the error wraps ErrNotFound, ErrTooMany or ErrUnavailable.
+//
+// The server adds its headers behind those that were stored, which may be an answer to a direct read themselves: the last ones count, and a status
+// beside them was stored.
 func directMsg(m *nats.Msg) (*rawMsg, error) {
-	if status := m.Header.Get("Status"); status != "" {
+	of := func(name string) string {
+		values := m.Header[name]
+		if len(values) == 0 {
+			return ""
+		}
+		return values[len(values)-1]
+	}
+	if status := m.Header.Get("Status"); status != "" && of("Nats-Stream") == "" {
 		return nil, statusError(status, m.Header.Get("Description"))
 	}
-	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	seq, err := strconv.ParseUint(of("Nats-Sequence"), 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("%w: an answer without a sequence", ErrUnavailable)
 	}
-	at, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	at, err := time.Parse(time.RFC3339Nano, of("Nats-Time-Stamp"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: an answer without a time", ErrUnavailable)
 	}
-	return &rawMsg{Subject: m.Header.Get("Nats-Subject"), Sequence: seq, Time: at, Header: m.Header, Data: m.Data}, nil
+	return &rawMsg{Subject: of("Nats-Subject"), Sequence: seq, Time: at, Header: m.Header, Data: m.Data}, nil
 }
 
 func statusError(status, description string) error {

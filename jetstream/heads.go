@@ -39,11 +39,13 @@ func (s *Store) Heads(ctx context.Context, conversations []subjects.Conversation
 	heads := make(map[subjects.Conversation]Tail, len(of))
 	for _, msg := range slices.Concat(found[:]...) {
 		c := of[msg.Subject]
-		tail, err := tailOf(c, msg, nil)
+		tail, err := s.tailOf(ctx, c, msg, nil)
 		if err != nil {
 			return nil, err
 		}
-		heads[c] = tail
+		if tail.Seq > 0 {
+			heads[c] = tail
+		}
 	}
 	return heads, nil
 }

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,6 +52,7 @@ type Tail struct {
 	Payload json.RawMessage // the newest entry itself, a wire.Entry; nothing later can have changed it
 
 	stream  uint64    // its stream sequence; 0 = no entry
+	foreign uint64    // stream sequence of a message behind it that is no entry; 0 = there is none
 	newest  *logEntry // the entry itself; nil = no entry
 	backs   backs
 	posters posters
@@ -68,13 +70,13 @@ func (t Tail) Poster(u subjects.User) (wire.Mark, bool) { return t.posters.find(
 // Tail returns the newest entry of a conversation, from the leader, so that it knows of everything acknowledged before.
 func (s *Store) Tail(ctx context.Context, c subjects.Conversation) (Tail, error) {
 	msg, err := s.lastFromLeader(ctx, subjects.StreamOf(c), subjects.Message(c))
-	return tailOf(c, msg, err)
+	return s.tailOf(ctx, c, msg, err)
 }
 
 // replicaTail is Tail from any replica: at more than one of them it may be a moment old.
 func (s *Store) replicaTail(ctx context.Context, c subjects.Conversation) (Tail, error) {
 	msg, err := s.lastDirect(ctx, subjects.StreamOf(c), subjects.Message(c))
-	return tailOf(c, msg, err)
+	return s.tailOf(ctx, c, msg, err)
 }
 
 // tailAtLeast returns a tail that knows of a seq, if there is one, at the price of the leader only where a replica does not.
@@ -86,18 +88,30 @@ func (s *Store) tailAtLeast(ctx context.Context, c subjects.Conversation, seq wi
 	return tail, err
 }
 
-func tailOf(c subjects.Conversation, msg *rawMsg, err error) (Tail, error) {
+// maxForeign is how many messages that are no entries are looked behind. Who is refused the subject of a conversation can have an acknowledgement or a copy of
+// something stored published there, as the answer to a request to JetStream that names it; each costs a request, and goes with the next append.
+const maxForeign = 64
+
+// tailOf makes a tail of the last message of a conversation, or of the last one before it that is an entry.
+func (s *Store) tailOf(ctx context.Context, c subjects.Conversation, msg *rawMsg, err error) (Tail, error) {
+	var foreign uint64
+	for tries := 0; err == nil; tries++ {
+		e, broken := parseEntry(msg)
+		if broken == nil && wire.IsEntryOf(c, msg.Data) {
+			tail, err := e.tail(c)
+			tail.foreign = foreign
+			return tail, err
+		}
+		if tries == maxForeign {
+			return Tail{}, fmt.Errorf("read the tail of %s: the last %d messages are no entries: %w", c, tries, cmp.Or(broken, ErrNoEntry))
+		}
+		foreign = cmp.Or(foreign, msg.Sequence)
+		msg, err = s.lastBefore(ctx, subjects.StreamOf(c), msg.Subject, msg.Sequence)
+	}
 	if errors.Is(err, ErrNotFound) {
-		return Tail{}, nil
+		return Tail{foreign: foreign}, nil
 	}
-	if err != nil {
-		return Tail{}, fmt.Errorf("read the tail of %s: %w", c, err)
-	}
-	e, err := parseEntry(msg)
-	if err != nil {
-		return Tail{}, fmt.Errorf("read the tail of %s: %w", c, err)
-	}
-	return e.tail(c)
+	return Tail{}, fmt.Errorf("read the tail of %s: %w", c, err)
 }
 
 // logEntry is one entry as it is stored.

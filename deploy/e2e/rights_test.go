@@ -172,3 +172,40 @@ func TestAFunctionSaysInItsStatisticsWhatItWasRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestAnswersThatGoAstrayDisturbNobody has JetStream publish acknowledgements and copies where entries belong, as a program that was taken over could.
+func TestAnswersThatGoAstrayDisturbNobody(t *testing.T) {
+	data := t.TempDir()
+	_, target, _ := up(t, data)
+	ada, bob := register(t, target, "ada"), register(t, target, "bob")
+	conversation, _ := subjects.Direct(ada.user, bob.user)
+	first := ada.say(conversation, "before")
+	bob.entry(conversation, first.Seq)
+	thief := target.as(key(data, "edge")).operator(t)
+	for _, reply := range []string{subjects.Live(conversation), subjects.Message(conversation)} {
+		if err := thief.PublishRequest("$KV.IM_PRESENCE.e.thief", reply, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader := target.as(key(data, "history")).operator(t)
+	copied := `{"last_by_subj":"` + subjects.Message(conversation) + `"}`
+	if err := reader.PublishRequest(subjects.DirectRead(subjects.StreamOf(conversation)), subjects.Live("g.general"), []byte(copied)); err != nil {
+		t.Fatal(err)
+	}
+	watch := target.operator(t)
+	eventually(t, "the acknowledgement is stored", func() bool {
+		answer, err := watch.Request(subjects.DirectReadLast(subjects.StreamOf(conversation), subjects.Message(conversation)), nil, patience)
+		return err == nil && strings.Contains(string(answer.Data), `"stream"`)
+	})
+	second := ada.say(conversation, "after")
+	if second.Seq != first.Seq+1 {
+		t.Errorf("the next entry is %d, want %d", second.Seq, first.Seq+1)
+	}
+	bob.entry(conversation, second.Seq)
+	general := ada.say("g.general", "and here")
+	for _, e := range bob.entries("g.general") {
+		if e.Seq < general.Seq && strings.Contains(string(e.Body), "before") {
+			t.Errorf("an entry of a direct conversation was delivered in a group: %+v", e)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/confab-im/confab/subjects"
@@ -123,3 +124,9 @@ const (
 	HistoryStart  = "start"
 	HistoryJoined = "joined"
 )
+
+// IsEntryOf reports whether data, as it is stored, begins as an entry of the conversation does. A copy of another one's entry has the header of an entry, too.
+func IsEntryOf(c subjects.Conversation, data []byte) bool {
+	rest, ok := bytes.CutPrefix(data, []byte(`{"conversation":"`))
+	return ok && bytes.HasPrefix(rest, []byte(c)) && bytes.HasPrefix(rest[len(c):], []byte(`"`))
+}
