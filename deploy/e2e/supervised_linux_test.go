@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/confab-im/confab/edge/client"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -57,6 +59,25 @@ func TestChildrenEndWithConfab(t *testing.T) {
 		}
 		return true
 	})
+}
+
+func TestChildrenOutliveARestartOfTheServer(t *testing.T) {
+	server := jetstreamtest.Start(t, jetstreamtest.Synced())
+	p, target, _ := up(t, t.TempDir(), "--nats-url", server.URL, "--functions", "processes", "--log", "info")
+	ada := register(t, target, "ada")
+	ada.say("g.general", "before")
+	children := p.children()
+	server.Restart(t)
+	eventually(t, "ada is heard again", func() bool {
+		_, err := post[wire.Posted](target, ada.tokens.Token, "send.post", wire.Post{Conversation: "g.general", ClientID: client.NewClientID(), Body: text("after")})
+		return err == nil
+	})
+	if after := p.children(); !slices.Equal(slices.Sorted(slices.Values(children)), slices.Sorted(slices.Values(after))) {
+		t.Errorf("the processes %v are now %v", children, after)
+	}
+	if code := p.stop(t); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
 }
 
 // TestAFunctionThatDoesNotStartFailsFast takes away what auth reads when it starts.
