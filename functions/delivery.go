@@ -195,9 +195,8 @@ func (d *delivery) bury(log *slog.Logger, err error, letter *wire.DeadLetter) {
 	letter.Message = letter.Message[:min(len(letter.Message), maxDeadReason)]
 	body, encodeErr := wire.Marshal(letter)
 	if encodeErr == nil {
-		// Where the acknowledgement of an earlier try was lost, the server knows the letter.
-		id := fmt.Sprintf("%s.%s.%d.%d", in.function.Name, d.Stream, d.Sequence, d.Tries)
-		encodeErr = storeMsg(in.base, in.nc, &nats.Msg{Subject: subjects.Dead(in.function.Name), Header: nats.Header{nats.MsgIdHdr: {id}}, Data: body})
+		// Without an id for the stream to recognise a repeat: a letter more does no harm, and one that was forgotten may have to be left again.
+		encodeErr = storeMsg(in.base, in.nc, &nats.Msg{Subject: subjects.Dead(in.function.Name), Data: body})
 	}
 	if encodeErr != nil {
 		log.Warn("dead letter not stored; the work stays", "err", encodeErr)

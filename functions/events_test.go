@@ -77,30 +77,15 @@ func (l *log) dead(want int) []wire.DeadLetter {
 	l.Helper()
 	var letters []wire.DeadLetter
 	waitFor(l.T, fmt.Sprintf("%d dead letters", want), func() bool {
-		letters = nil
-		for seq := 1; ; seq++ {
-			reply, err := l.nc.Request("$JS.API.STREAM.MSG.GET.IM_DEADLETTERS", fmt.Appendf(nil, `{"seq":%d}`, seq), patient)
-			if err != nil {
-				l.Fatal(err)
-			}
-			var got struct {
-				Message *struct {
-					Subject string `json:"subject"`
-					Data    []byte `json:"data"`
-				} `json:"message"`
-			}
-			if err := json.Unmarshal(reply.Data, &got); err != nil {
-				l.Fatal(err)
-			}
-			if got.Message == nil {
-				return len(letters) >= want
-			}
-			var letter wire.DeadLetter
-			if err := json.Unmarshal(got.Message.Data, &letter); err != nil || got.Message.Subject != "im.dead.counter" {
-				l.Fatalf("a dead letter on %s: %s, %v", got.Message.Subject, got.Message.Data, err)
-			}
-			letters = append(letters, letter)
+		kept, _, err := l.store.DeadLetters(l.Context(), "counter", 0, 1000)
+		if err != nil {
+			l.Fatal(err)
 		}
+		letters = nil
+		for _, letter := range kept {
+			letters = append(letters, letter.DeadLetter)
+		}
+		return len(letters) >= want
 	})
 	if len(letters) != want {
 		l.Errorf("%d dead letters, want %d: %+v", len(letters), want, letters)
@@ -375,6 +360,28 @@ func TestADeadLetterIsHandedOverAgain(t *testing.T) {
 	l.done()
 	if got := s.of("g.a"); !slices.Equal(got, []wire.Seq{1, 2, 1}) {
 		t.Errorf("handed over: %d", got)
+	}
+}
+
+// TestWhatIsGivenUpAgainLeavesALetterAgain: the first one may be forgotten by then, and the stream must not take the second one for its repeat.
+func TestWhatIsGivenUpAgainLeavesALetterAgain(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, jetstream.ConsumerSpec{})
+	functionstest.Run(t, l.nc, counter(&seen{}, func(context.Context, *functions.Call, *wire.Entry) error {
+		return wire.Errorf(wire.BadData, "Not understood.")
+	}))
+	l.say("g.a", "one")
+	l.dead(1)
+	l.done()
+	if err := l.store.ForgetDead(t.Context(), "counter", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := jetstream.Rewind(t.Context(), l.nc, "counter", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	l.done()
+	if letter := l.dead(1)[0]; letter.Entry == nil || letter.Entry.Seq != 1 {
+		t.Errorf("the dead letter is %+v", letter)
 	}
 }
 
