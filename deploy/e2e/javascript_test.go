@@ -125,8 +125,15 @@ func TestConfabStartsAFunctionInAnotherLanguage(t *testing.T) {
 		}
 		p.says(t, "instance left")
 	}
+	seq := ada.say("g.general", "/poll Tea? | yes | no").Seq
+	until(ada, "the poll", wire.EventEntry, func(e wire.Entry) bool { return e.ReplyTo == seq })
 	if code := p.stop(t); code != 0 {
 		t.Errorf("it ended with %d", code)
+	}
+	for _, line := range p.lines { // its NATS user has the rights of its manifest
+		if strings.Contains(line, "ermission") {
+			t.Error(line)
+		}
 	}
 }
 

@@ -43,6 +43,11 @@ func TestAFunctionOfOnesOwn(t *testing.T) {
 	if code := first.stop(t); code != 0 {
 		t.Errorf("it ended with %d", code)
 	}
+	for _, line := range first.lines { // its NATS user has the rights of its manifest
+		if strings.Contains(line, "ermission") {
+			t.Error(line)
+		}
+	}
 
 	// Without the function nobody waits for it.
 	if err := os.Unsetenv("CONFAB_GREETING"); err != nil {
