@@ -83,7 +83,7 @@ func Assets() []Asset {
 		Asset{
 			Stream:      subjects.StreamJobs,
 			Description: "Work for later, and at a set time",
-			View:        "nats stream view " + subjects.StreamJobs,
+			View:        viewStream(subjects.StreamJobs),
 			shape: func(c *jetstream.StreamConfig, _ Profile) {
 				c.Subjects = []string{subjects.AllJobs, subjects.AllScheduled}
 				c.Retention = jetstream.WorkQueuePolicy
@@ -95,7 +95,7 @@ func Assets() []Asset {
 		Asset{
 			Stream:      subjects.StreamDeadLetters,
 			Description: "Events that no function could handle",
-			View:        "nats stream view " + subjects.StreamDeadLetters,
+			View:        viewStream(subjects.StreamDeadLetters),
 			shape: func(c *jetstream.StreamConfig, _ Profile) {
 				c.Subjects = []string{subjects.AllDead}
 				c.MaxAge = deadLettersAge
@@ -129,6 +129,9 @@ func Assets() []Asset {
 	)
 }
 
+// viewStream returns a command that shows what is in a stream without making a consumer, which only who may change streams may do.
+func viewStream(stream string) string { return "nats sub --stream " + stream + " --direct --all" }
+
 // messagesAsset has no age limit, no TTL and discards new messages, never old ones: were the newest entry of a conversation to vanish, its
 // seq would be given twice. Deleting by sequence stays allowed, since recalling a message erases it.
 func messagesAsset(partition int) Asset {
@@ -136,7 +139,7 @@ func messagesAsset(partition int) Asset {
 	return Asset{
 		Stream:      stream,
 		Description: fmt.Sprintf("Messages, part %d of %d", partition+1, subjects.Partitions),
-		View:        "nats stream view " + stream,
+		View:        viewStream(stream),
 		shape: func(c *jetstream.StreamConfig, p Profile) {
 			c.Subjects = []string{subjects.PartitionMessages(partition)}
 			c.Discard = jetstream.DiscardNew
@@ -156,7 +159,7 @@ func bucketAsset(bucket, description string, more func(*jetstream.StreamConfig, 
 		Stream:      subjects.BucketStream(bucket),
 		Bucket:      bucket,
 		Description: description,
-		View:        "nats kv ls " + bucket + " --verbose --display-value",
+		View:        "nats stream subjects " + subjects.BucketStream(bucket),
 		shape: func(c *jetstream.StreamConfig, p Profile) {
 			c.Subjects = []string{subjects.BucketSubject(bucket, ">")}
 			c.MaxMsgsPerSubject = 1
