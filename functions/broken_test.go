@@ -23,12 +23,12 @@ func sayBroken(t *testing.T, nc *nats.Conn, said wire.Broken) {
 	}
 }
 
-// call makes one call and returns its error, and how long it took.
-func call(t *testing.T, caller *functions.Caller, within time.Duration) (error, time.Duration) {
+// call makes one call and returns how long it took, and its error.
+func call(t *testing.T, caller *functions.Caller, within time.Duration) (time.Duration, error) {
 	t.Helper()
 	began := time.Now()
 	_, err := caller.Call(ctxFor(t, within), "echo", "say", nil, []byte(`{}`))
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 func TestAFunctionThatDoesNotStartRefusesCallsAtOnce(t *testing.T) {
@@ -42,7 +42,7 @@ func TestAFunctionThatDoesNotStartRefusesCallsAtOnce(t *testing.T) {
 	}
 	held := make(chan error, 1)
 	go func() {
-		err, _ := call(t, caller, 20*time.Second)
+		_, err := call(t, caller, 20*time.Second)
 		held <- err
 	}()
 	eventually(t, "the call is held", func() bool { return caller.Held("echo") == 1 })
@@ -51,7 +51,7 @@ func TestAFunctionThatDoesNotStartRefusesCallsAtOnce(t *testing.T) {
 	if err := <-held; !refused(err) {
 		t.Errorf("the held call: %v", err)
 	}
-	if err, took := call(t, caller, 20*time.Second); !refused(err) || took > time.Second {
+	if took, err := call(t, caller, 20*time.Second); !refused(err) || took > time.Second {
 		t.Errorf("a new call: %v after %s", err, took)
 	}
 
@@ -62,7 +62,7 @@ func TestAFunctionThatDoesNotStartRefusesCallsAtOnce(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if err, _ := call(t, caller, 10*time.Second); err != nil {
+	if _, err := call(t, caller, 10*time.Second); err != nil {
 		t.Errorf("with an instance: %v", err)
 	}
 	in.Stop(t)
@@ -71,11 +71,11 @@ func TestAFunctionThatDoesNotStartRefusesCallsAtOnce(t *testing.T) {
 	// Without another word it lapses, and calls are held again.
 	const lasts = 300 * time.Millisecond
 	sayBroken(t, nc, wire.Broken{Function: "echo", RetryAfterMS: lasts.Milliseconds()})
-	eventually(t, "calls are refused", func() bool { err, _ := call(t, caller, 5*time.Millisecond); return refused(err) })
+	eventually(t, "calls are refused", func() bool { _, err := call(t, caller, 5*time.Millisecond); return refused(err) })
 	go func() {
 		var err error
 		for err = errors.New("none yet"); err != nil && caller.Held("echo") == 0; {
-			err, _ = call(t, caller, 20*time.Second)
+			_, err = call(t, caller, 20*time.Second)
 		}
 		held <- err
 	}()
