@@ -98,11 +98,7 @@ func readyTime(b *testing.B, nc *nats.Conn, f subjects.Function) time.Duration {
 // BenchmarkCold measures a call from a socket to a function that sleeps, beside the same call once it is up, and the parts of the way.
 func BenchmarkCold(b *testing.B) {
 	p, target, _ := up(b, b.TempDir(), "--functions", "processes", "--idle-timeout", "300ms", "--sleep-all", "--log", "debug", "--log-format", "json")
-	nc, err := nats.Connect(target.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
+	nc := target.operator(b)
 	heard := listen(b, nc, "presence")
 	ada := issued(b, target, "ada")
 	ask := func() time.Duration {
