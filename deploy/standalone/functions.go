@@ -41,8 +41,9 @@ func (s *system) start(ctx context.Context) error {
 		}
 	}
 	if len(entries) > 0 {
-		ctx, s.dismiss = context.WithCancel(ctx)
-		s.children = s.run(ctx, "supervisor", func() error { return s.supervise(ctx, entries) })
+		var children context.Context // ends first
+		children, s.dismiss = context.WithCancel(ctx)
+		s.children = s.run(children, "supervisor", func() error { return s.supervise(children, entries) })
 	}
 	return nil
 }
