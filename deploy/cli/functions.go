@@ -41,28 +41,15 @@ func aboutFunctions(ctx context.Context, c call) error {
 // unregister takes a function out of the registry. What is up of it is answered as before; its consumers stay, with what waits in them.
 func unregister(ctx context.Context, c call) error {
 	config := newOperator()
-	if slices.Contains(c.args, "--help") {
-		_, err := c.load("functions unregister NAME", &config)
-		return err
-	}
-	name, err := c.functionArgument("functions unregister")
+	name, err := c.loadFunction("functions unregister", &config)
 	if err != nil {
 		return err
 	}
-	rest, err := c.load("functions unregister NAME", &config)
+	nc, ctx, done, err := config.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := noArguments("functions unregister", rest); err != nil {
-		return err
-	}
-	nc, _, err := config.NATS.Connect("confab-cli", c.errors())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, config.Wait)
-	defer cancel()
+	defer done()
 	store, err := jetstream.Open(ctx, nc)
 	if err != nil {
 		return err
@@ -75,15 +62,24 @@ func unregister(ctx context.Context, c call) error {
 	return err
 }
 
-// functionArgument takes the name of a function off the front of the arguments.
-func (c *call) functionArgument(words string) (subjects.Function, error) {
-	if len(c.args) == 0 || strings.HasPrefix(c.args[0], "-") {
-		return "", &process.UsageError{Err: fmt.Errorf("it is called as confab %s NAME, and flags behind", words)}
+// loadFunction reads the name of a function behind the words of a command, and the command's configuration from the flags behind it.
+func (c call) loadFunction(words string, config any) (subjects.Function, error) {
+	usage := words + " NAME"
+	if slices.Contains(c.args, "--help") {
+		_, err := c.load(usage, config)
+		return "", err
 	}
-	name, _, err := subjects.ParseCall(c.args[0] + ".any")
+	if len(c.args) == 0 || strings.HasPrefix(c.args[0], "-") {
+		return "", &process.UsageError{Err: fmt.Errorf("it is called as confab %s, and flags behind", usage)}
+	}
+	name, err := subjects.ParseFunction(c.args[0])
 	if err != nil {
 		return "", &process.UsageError{Err: fmt.Errorf("%q is no name of a function", c.args[0])}
 	}
 	c.args = c.args[1:]
-	return name, nil
+	rest, err := c.load(usage, config)
+	if err != nil {
+		return "", err
+	}
+	return name, noArguments(words, rest)
 }

@@ -128,17 +128,16 @@ func showFunctions(ctx context.Context, c call) error {
 		JSON    bool `conf:"json" help:"print JSON"`
 	}{operator: newOperator()}
 	var name subjects.Function
+	var err error
 	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
-		var err error
-		if name, err = c.functionArgument("functions"); err != nil {
-			return err
+		name, err = c.loadFunction("functions", &config)
+	} else {
+		var rest []string
+		if rest, err = c.load("functions", &config); err == nil {
+			err = noArguments("functions", rest)
 		}
 	}
-	rest, err := c.load("functions", &config)
 	if err != nil {
-		return err
-	}
-	if err := noArguments("functions", rest); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, config.Wait)

@@ -49,6 +49,16 @@ func address(server string) string {
 	return strings.Replace(strings.TrimPrefix(server, "nats://"), "localhost", "127.0.0.1", 1)
 }
 
+// connect returns a connection, and a context for what is done with it, until done is called.
+func (o operator) connect(ctx context.Context, c call) (nc *nats.Conn, within context.Context, done func(), err error) {
+	nc, _, err = o.server().Connect("confab-cli", c.errors())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	within, cancel := context.WithTimeout(ctx, o.Wait)
+	return nc, within, func() { cancel(); nc.Close() }, nil
+}
+
 // remote is an operator's connection while one command runs.
 type remote struct {
 	caller *functions.Caller
@@ -57,18 +67,16 @@ type remote struct {
 }
 
 func (o operator) open(ctx context.Context, c call) (*remote, error) {
-	log := c.errors()
-	nc, _, err := o.server().Connect("confab-cli", log)
+	nc, ctx, done, err := o.connect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	caller, err := functions.NewCaller(nc, log)
+	caller, err := functions.NewCaller(nc, c.errors())
 	if err != nil {
-		nc.Close()
+		done()
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Wait)
-	return &remote{caller, ctx, func() { cancel(); caller.Close(); nc.Close() }}, nil
+	return &remote{caller, ctx, func() { caller.Close(); done() }}, nil
 }
 
 // errors returns a log for what explains that a command fails, such as a NATS user that may not do it.
@@ -168,13 +176,12 @@ func declare(ctx context.Context, c call) error {
 	if err != nil {
 		return &process.UsageError{Err: err}
 	}
-	nc, _, err := config.server().Connect("confab-cli", c.errors())
+	config.Wait = max(config.Wait, time.Minute)
+	nc, ctx, done, err := config.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, max(config.Wait, time.Minute))
-	defer cancel()
+	defer done()
 	if err := declareStore(ctx, nc, jetstream.Profile{Replicas: config.Replicas}); err != nil {
 		return err
 	}

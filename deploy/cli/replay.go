@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,32 +20,19 @@ func replay(ctx context.Context, c call) error {
 		operator
 		Since string `conf:"since" help:"from when on: a time such as 2026-11-20T15:04:05Z, or how long ago, such as 2h30m"`
 	}{operator: newOperator()}
-	if slices.Contains(c.args, "--help") {
-		_, err := c.load("functions replay NAME", &config)
-		return err
-	}
-	name, err := c.functionArgument("functions replay")
+	name, err := c.loadFunction("functions replay", &config)
 	if err != nil {
-		return err
-	}
-	rest, err := c.load("functions replay NAME", &config)
-	if err != nil {
-		return err
-	}
-	if err := noArguments("functions replay", rest); err != nil {
 		return err
 	}
 	since, err := moment(config.Since, time.Now())
 	if err != nil {
 		return &process.UsageError{Err: fmt.Errorf("--since: %w", err)}
 	}
-	nc, _, err := config.server().Connect("confab-cli", c.errors())
+	nc, ctx, done, err := config.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, config.Wait)
-	defer cancel()
+	defer done()
 	if err := jetstream.Rewind(ctx, nc, name, since); err != nil {
 		return err
 	}
@@ -78,31 +64,18 @@ func dead(ctx context.Context, c call) error {
 		Forget []string `conf:"forget" help:"numbers of what is to be forgotten, with commas, or all"`
 		Limit  int      `conf:"limit" help:"how many are looked at, the oldest first"`
 	}{operator: newOperator(), Limit: 100}
-	if slices.Contains(c.args, "--help") {
-		_, err := c.load("functions dead NAME", &config)
-		return err
-	}
-	name, err := c.functionArgument("functions dead")
+	name, err := c.loadFunction("functions dead", &config)
 	if err != nil {
-		return err
-	}
-	rest, err := c.load("functions dead NAME", &config)
-	if err != nil {
-		return err
-	}
-	if err := noArguments("functions dead", rest); err != nil {
 		return err
 	}
 	if config.Limit < 1 {
 		return &process.UsageError{Err: errors.New("--limit must be 1 or more")}
 	}
-	nc, _, err := config.server().Connect("confab-cli", c.errors())
+	nc, ctx, done, err := config.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, config.Wait)
-	defer cancel()
+	defer done()
 	store, err := jetstream.Open(ctx, nc)
 	if err != nil {
 		return err

@@ -121,6 +121,9 @@ func TestCommandsFindTheServerAndTheOperatorsKey(t *testing.T) {
 	if text := run(t, "confab", "functions", "--data", data); !strings.Contains(text, "history") || strings.Contains(text, "violation") {
 		t.Errorf("the functions are %s", text)
 	}
+	if text := run(t, "confab", "functions", "unregister", "presence", "--data", data); !strings.Contains(text, "not registered any more") {
+		t.Errorf("the command says %s", text)
+	}
 	run(t, "confab", "token", "--nats-url", target.NATS, "--nats-nkey", key(data, "operator"), "--user", "ada")
 	// The keys of one server are shown to no other.
 	other := start(t, "confab", "token", "--data", data, "--nats-url", "nats://127.0.0.2:1", "--user", "ada", "--wait", "100ms")
