@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
@@ -57,7 +54,7 @@ func Main(ctx context.Context) error {
 	asked := ctx // ends when the end is wanted; what fails cancels only what follows
 	ctx, cancel := process.WhileConnected(ctx, closed)
 	defer cancel(nil)
-	if err := serveOps(ctx, cancel, config.OpsListen, front, registry); err != nil {
+	if err := ops.Start(ctx, config.OpsListen, cancel, registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
 		return err
 	}
 	go announce(ctx, front, log, public.URL())
@@ -67,22 +64,6 @@ func Main(ctx context.Context) error {
 	if asked.Err() == nil {
 		return context.Cause(ctx)
 	}
-	return nil
-}
-
-func serveOps(ctx context.Context, cancel context.CancelCauseFunc, address string, front *edge.Edge, registry *prometheus.Registry) error {
-	if address == "" {
-		return nil
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	go func() {
-		if err := ops.Serve(ctx, listener, registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
-			cancel(err)
-		}
-	}()
 	return nil
 }
 

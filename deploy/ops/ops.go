@@ -29,6 +29,23 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
+// Start opens address and serves there until ctx ends; an empty address means nowhere. Should serving fail later, fail is called with the error.
+func Start(ctx context.Context, address string, fail func(error), registry *prometheus.Registry, checks ...Check) error {
+	if address == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("ops-listen: %w", err)
+	}
+	go func() {
+		if err := Serve(ctx, listener, registry, checks...); err != nil {
+			fail(err)
+		}
+	}()
+	return nil
+}
+
 // Serve answers on the listener until ctx ends. /livez says that the process runs, /readyz that every check passes (503 and the first error otherwise).
 func Serve(ctx context.Context, listener net.Listener, registry *prometheus.Registry, checks ...Check) error {
 	mux := http.NewServeMux()

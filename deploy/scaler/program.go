@@ -12,8 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 )
@@ -121,7 +119,7 @@ func Main(ctx context.Context) error {
 	ctx, cancel := process.WhileConnected(ctx, closed)
 	defer cancel(nil)
 	ready := ops.Check{Name: "scaler", Ready: s.Ready}
-	if err := serveOps(ctx, cancel, config.OpsListen, figures, ready); err != nil {
+	if err := ops.Start(ctx, config.OpsListen, cancel, figures, ready); err != nil {
 		s.Close()
 		return err
 	}
@@ -132,21 +130,5 @@ func Main(ctx context.Context) error {
 	if asked.Err() == nil {
 		return context.Cause(ctx)
 	}
-	return nil
-}
-
-func serveOps(ctx context.Context, cancel context.CancelCauseFunc, address string, figures *prometheus.Registry, ready ops.Check) error {
-	if address == "" {
-		return nil
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	go func() {
-		if err := ops.Serve(ctx, listener, figures, ready); err != nil {
-			cancel(err)
-		}
-	}()
 	return nil
 }
