@@ -25,7 +25,7 @@ const patience = time.Minute
 // versions is the folder that the script build fills, in the cache.
 const versions = "kubernetes-1.36.3-etcd-3.6.16-keda-2.21.0"
 
-// Cluster is a running control plane with one node. Its methods may be used by many goroutines.
+// Cluster is a running control plane with one node. Many goroutines may look at it and apply objects; starting and killing is for one.
 type Cluster struct {
 	dir     string // of this run: data, certificates, logs, pods
 	home    string // of the programs

@@ -115,9 +115,10 @@ func (c *Cluster) startControllers() error {
 func (c *Cluster) answers(ctx context.Context, program string, client *http.Client, url string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	ended := c.control[program].done
 	go func() {
 		select {
-		case <-c.control[program].done:
+		case <-ended:
 			cancel()
 		case <-ctx.Done():
 		}
