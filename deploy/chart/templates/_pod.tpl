@@ -155,7 +155,8 @@ resources:
     memory: {{ .memory }}
 {{- end -}}
 
-{{/* The probes of a program of confab. A program that cannot reach NATS is alive and not ready: starting it again mends nothing. */}}
+{{/* The probes of a program of confab. A program that cannot reach NATS is alive and not ready: starting it again mends nothing. Readiness is asked every second, since it costs
+     little, and since nothing wakes functions between the start of a scaler that was alone and its readiness. */}}
 {{- define "confab.probes" -}}
 livenessProbe:
   httpGet:
@@ -168,6 +169,6 @@ readinessProbe:
   httpGet:
     path: /readyz
     port: ops
-  periodSeconds: 5
+  periodSeconds: 1
   timeoutSeconds: 5
 {{- end -}}
