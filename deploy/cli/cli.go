@@ -80,9 +80,16 @@ func help(_ context.Context, c call) error {
 	return nil
 }
 
-// load fills config from the caller's flags and environment; an error is the caller's to mend.
+// load fills config from the caller's flags and environment; an error is the caller's to mend. What else the environment says is for other commands,
+// or for the program in whose container a command is run.
 func (c call) load(name string, config any) (rest []string, err error) {
-	rest, err = process.Load("confab "+name, config, c.source())
+	source := c.source()
+	source.Shared = true
+	return loadFrom(source, name, config)
+}
+
+func loadFrom(source process.Source, name string, config any) (rest []string, err error) {
+	rest, err = process.Load("confab "+name, config, source)
 	if err != nil && err != process.ErrHelp {
 		return nil, &process.UsageError{Err: err}
 	}

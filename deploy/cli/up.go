@@ -10,8 +10,8 @@ import (
 // up starts everything on this machine.
 func up(ctx context.Context, c call) error {
 	config := standalone.DefaultConfig()
-	config.Log.Level = "warn" // the banner says what a person needs; a container sets info
-	rest, err := c.load("up", &config)
+	config.Log.Level = "warn"                        // the banner says what a person needs; a container sets info
+	rest, err := loadFrom(c.source(), "up", &config) // what runs for long must not miss a setting
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -23,9 +24,10 @@ var ErrHelp = flag.ErrHelp
 
 // Source is where Load reads from. The zero value is an empty command line and environment.
 type Source struct {
-	Args []string  // the command line without the program's name
-	Env  []string  // as os.Environ returns it
-	Help io.Writer // where the help goes; nil = nowhere
+	Args   []string  // the command line without the program's name
+	Env    []string  // as os.Environ returns it
+	Help   io.Writer // where the help goes; nil = nowhere
+	Shared bool      // Env holds settings of other programs too: a variable is an error only where it looks like a misspelt one of this program
 }
 
 // System returns the command line and the environment of this process, with help on standard output.
@@ -71,9 +73,13 @@ func Load(program string, config any, src Source) (rest []string, err error) {
 			return nil, err
 		}
 	}
-	if len(others) > 0 {
-		variable, _, _ := strings.Cut(others[0], "=")
-		return nil, fmt.Errorf("the environment sets %s, which is no setting of this program%s", variable, suggestion(keyOf(variable), fields))
+	for _, pair := range others {
+		variable, _, _ := strings.Cut(pair, "=")
+		meant, letters := nearest(keyOf(variable), fields)
+		if src.Shared && letters > 1 {
+			continue
+		}
+		return nil, fmt.Errorf("the environment sets %s, which is no setting of this program%s", variable, question(meant, letters))
 	}
 	if v, ok := config.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
@@ -228,18 +234,25 @@ func envName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }
 
-// suggestion returns " (did you mean …?)" when one field's name is close to what was written.
-func suggestion(name string, fields []field) string {
-	best, distance := "", 3
+// suggestion asks whether a name that does not exist is a misspelt one of fields, where one is near enough.
+func suggestion(name string, fields []field) string { return question(nearest(name, fields)) }
+
+// nearest returns the name that is most like a given one, and by how many letters they differ.
+func nearest(name string, fields []field) (best string, letters int) {
+	letters = math.MaxInt
 	for _, f := range fields {
-		if d := editDistance(name, f.name); d < distance {
-			best, distance = f.name, d
+		if d := editDistance(name, f.name); d < letters {
+			best, letters = f.name, d
 		}
 	}
-	if best == "" || name == "" {
+	return best, letters
+}
+
+func question(meant string, letters int) string {
+	if letters > 2 {
 		return ""
 	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
+	return fmt.Sprintf(" (did you mean %q?)", meant)
 }
 
 // editDistance returns how many letters must be inserted, removed or replaced to make a into b.
