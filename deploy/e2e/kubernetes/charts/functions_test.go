@@ -2,6 +2,8 @@ package charts
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/confab-im/confab/deploy/manifest"
+	"github.com/confab-im/confab/deploy/scaffold"
 )
 
 // functionsOf returns the manifests of confab's functions, and that of the one of one's own.
@@ -49,6 +52,29 @@ func TestFunctionsRunAsTheirManifestsSay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What confab new function writes goes to a cluster as the tutorial says: its function.yaml as a value, and an image.
+func TestAScaffoldedFunctionGetsAScaledObject(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "wave")
+	if _, err := scaffold.Write(scaffold.Config{Name: "wave", Dir: dir, Events: true, Source: scaffold.Source()}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "function.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := render(t, fmt.Sprintf("functions: {own: {wave: {image: registry.example/chat, manifest: %q}}}", text))
+	checkRun(t, o.named(t, "confab-wave"), m)
+	at := slices.IndexFunc(o.scaled, func(s *unstructured.Unstructured) bool { return s.GetName() == "confab-wave" })
+	if at < 0 {
+		t.Fatal("wave has no ScaledObject")
+	}
+	checkScale(t, o.scaled[at], m, 0)
 }
 
 // job returns the one job there is.
