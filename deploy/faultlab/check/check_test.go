@@ -92,8 +92,10 @@ func clean() []history.Record {
 	n++
 	s.try(bob, group, n, true, history.Unknown, false) // stored, and the answer is lost
 	s.try(ada, group, 1000, false, history.Reject, false)
-	for _, who := range []client{ada, bob, cyd} {
-		s.add(history.Record{Kind: history.Close, User: who.user, Device: who.device})
+	for range 2 { // the second is a try to connect that failed
+		for _, who := range []client{ada, bob, cyd} {
+			s.add(history.Record{Kind: history.Close, User: who.user, Device: who.device})
+		}
 	}
 	s.add(history.Record{Kind: history.Heal, Fault: "kill confab"})
 	for _, who := range []client{ada, bob, cyd} {
@@ -147,6 +149,14 @@ func TestACleanHistoryPasses(t *testing.T) {
 	got.HealP99, got.LongestGap, got.Lasted, got.Shown = 0, 0, 0, 0
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the figures are %+v, want %+v", got, want)
+	}
+}
+
+// Who is connected again after tries that failed is online, and is no sign of stale presence.
+func TestTriesThatFailDoNotCountAsConnections(t *testing.T) {
+	records := presence(wire.StateOnline, "bob", time.Minute)(clean())
+	if v := History(records, Bounds{}); v.Result != Pass {
+		t.Errorf("the verdict is %+v", v.Findings)
 	}
 }
 

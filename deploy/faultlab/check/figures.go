@@ -48,8 +48,8 @@ func (j *judge) figures() Figures {
 			}
 		}
 	}
-	for _, s := range j.clients {
-		if len(s.connects) > 1 {
+	for _, l := range j.clients {
+		if len(l.spans) > 1 {
 			f.Reconnected++
 		}
 	}

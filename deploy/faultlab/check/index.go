@@ -14,7 +14,7 @@ import (
 type run struct {
 	records       []history.Record
 	conversations map[subjects.Conversation]*conversation
-	clients       map[client]*span
+	clients       map[client]*line
 	quiet         bool
 }
 
@@ -26,9 +26,27 @@ type client struct {
 
 func (c client) String() string { return string(c.user) + "/" + string(c.device) }
 
-// span is when a client was connected.
-type span struct {
-	connects, closes []time.Duration
+// line is when a client was connected: from each connect to the first close after it. A try to connect that failed is a close too.
+type line struct {
+	spans     []span
+	connected bool
+}
+
+type span struct{ from, to time.Duration }
+
+// forever ends what nobody has ended.
+const forever = time.Duration(1<<63 - 1)
+
+func (l *line) connect(at time.Duration) {
+	if !l.connected {
+		l.spans, l.connected = append(l.spans, span{at, forever}), true
+	}
+}
+
+func (l *line) close(at time.Duration) {
+	if l.connected {
+		l.spans[len(l.spans)-1].to, l.connected = at, false
+	}
 }
 
 // conversation is what happened in one.
@@ -79,7 +97,7 @@ func (s *send) acked() (ack, bool) {
 }
 
 func index(records []history.Record) *run {
-	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*span{}}
+	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*line{}}
 	for _, rec := range records {
 		switch rec.Kind {
 		case history.Invoke, history.OK, history.Reject, history.Unknown:
@@ -99,11 +117,9 @@ func index(records []history.Record) *run {
 				c.ends = append(c.ends, rec)
 			}
 		case history.Connect:
-			s := r.span(rec)
-			s.connects = append(s.connects, rec.At)
+			r.line(rec).connect(rec.At)
 		case history.Close:
-			s := r.span(rec)
-			s.closes = append(s.closes, rec.At)
+			r.line(rec).close(rec.At)
 		case history.Quiet:
 			r.quiet = true
 		}
@@ -120,10 +136,10 @@ func (r *run) of(id subjects.Conversation) *conversation {
 	return c
 }
 
-func (r *run) span(rec history.Record) *span {
+func (r *run) line(rec history.Record) *line {
 	who := client{rec.User, rec.Device}
 	if r.clients[who] == nil {
-		r.clients[who] = &span{}
+		r.clients[who] = &line{}
 	}
 	return r.clients[who]
 }

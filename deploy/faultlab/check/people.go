@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -30,26 +31,17 @@ func (j *judge) marks() {
 }
 
 // online is when a user had a connection, in order and without overlaps.
-type online []struct{ from, to time.Duration }
+type online []span
 
-// onlineOf adds up the connections of all devices of a user. A connection that nobody closed lasts for ever.
+// onlineOf adds up the connections of all devices of a user.
 func (j *judge) onlineOf(u subjects.User) online {
-	const forever = time.Duration(1<<63 - 1)
-	var all online
-	for who, s := range j.clients {
-		if who.user != u {
-			continue
-		}
-		for i, from := range s.connects {
-			to := forever
-			if i < len(s.closes) {
-				to = s.closes[i]
-			}
-			all = append(all, struct{ from, to time.Duration }{from, to})
+	var all, merged online
+	for who, l := range j.clients {
+		if who.user == u {
+			all = append(all, l.spans...)
 		}
 	}
-	slices.SortFunc(all, func(a, b struct{ from, to time.Duration }) int { return int(min(max(a.from-b.from, -1), 1)) })
-	var merged online
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	for _, s := range all {
 		if n := len(merged); n > 0 && s.from <= merged[n-1].to {
 			merged[n-1].to = max(merged[n-1].to, s.to)
@@ -73,8 +65,11 @@ func (o online) throughout(connected bool, from, to time.Duration) bool {
 	return !connected
 }
 
+// notices is how much later than others a client may notice that its own connection has come or gone.
+const notices = 5 * time.Second
+
 // presence holds what clients were shown of others against what these did. What is shown at a moment may be true of any moment of the time
-// before it that others need to see a change.
+// before it that others need to see a change, and of a moment that the client in question notices later.
 func (j *judge) presence() {
 	users := map[subjects.User]bool{}
 	for _, r := range j.records {
@@ -90,9 +85,9 @@ func (j *judge) presence() {
 			}
 			from := max(0, r.At-j.bounds.Presence)
 			switch {
-			case r.State == wire.StateOffline && o.throughout(true, from, r.At):
+			case r.State == wire.StateOffline && o.throughout(true, from, r.At+notices):
 				j.findf(PresenceFlapped, "", 0, r.At, client{r.User, r.Device}.String(), "%s is shown as offline and was connected for the last %v", u, r.At-from)
-			case r.State == wire.StateOnline && r.At > j.bounds.Presence && o.throughout(false, from, r.At):
+			case r.State == wire.StateOnline && r.At > j.bounds.Presence && o.throughout(false, from, r.At+notices):
 				j.findf(PresenceStale, "", 0, r.At, client{r.User, r.Device}.String(), "%s is shown as online and was not connected for the last %v", u, r.At-from)
 			}
 		}
