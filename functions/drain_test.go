@@ -187,6 +187,27 @@ func TestRunEndsWithItsConnection(t *testing.T) {
 	}
 }
 
+func TestRunEndsWithItsConnectionAlsoWhileItStarts(t *testing.T) {
+	for name, failure := range map[string]error{"and notices": errors.New("no store"), "and does not notice": nil} {
+		t.Run(name, func(t *testing.T) {
+			nc := connect(t)
+			f := echo(say)
+			build := f.New
+			f.New = func(ctx context.Context, env functions.Env) (functions.Handlers, error) {
+				nc.Close()
+				if failure != nil {
+					return nil, failure
+				}
+				return build(ctx, env)
+			}
+			err := functions.Run(t.Context(), f, functions.Env{NATS: nc}, functions.Options{})
+			if !errors.Is(err, functions.ErrDisconnected) || failure != nil && !errors.Is(err, failure) {
+				t.Errorf("Run returned %v", err)
+			}
+		})
+	}
+}
+
 func TestRunRefusesABrokenFunction(t *testing.T) {
 	nc := connect(t)
 	boom := errors.New("boom")

@@ -37,7 +37,7 @@ func Run(ctx context.Context, f Function, env Env, opts Options) error {
 	defer cancel()
 	in, err := newInstance(base, f, env, opts.withDefaults())
 	if err != nil {
-		return err
+		return notStarted(f, env, err)
 	}
 	defer in.release()
 	closed := in.nc.StatusChanged(nats.CLOSED)
@@ -48,13 +48,21 @@ func Run(ctx context.Context, f Function, env Env, opts Options) error {
 			in.log.Info("instance stopped before it was ready", "err", err)
 			return nil
 		}
-		return fmt.Errorf("start function %s: %w", f.Name, err)
+		return notStarted(f, env, err)
 	}
 	if !in.work(ctx, closed) {
 		in.abandon(cancel)
 		return fmt.Errorf("function %s: %w", f.Name, ErrDisconnected)
 	}
 	return in.drain(cancel)
+}
+
+// notStarted returns the error of an instance that could not be started. Where its connection was closed meanwhile that is why, whatever failed first.
+func notStarted(f Function, env Env, err error) error {
+	if env.NATS.IsClosed() {
+		return fmt.Errorf("start function %s: %w: %w", f.Name, ErrDisconnected, err)
+	}
+	return fmt.Errorf("start function %s: %w", f.Name, err)
 }
 
 // connected returns when there is a connection for the first time, so that what is subscribed after it reaches the server. It returns nil
