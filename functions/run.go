@@ -43,9 +43,15 @@ func Run(ctx context.Context, f Function, env Env, opts Options) error {
 	closed := in.nc.StatusChanged(nats.CLOSED)
 	defer in.nc.RemoveStatusListener(closed)
 	if err := in.start(ctx, cancel); err != nil {
+		ended := ctx.Err() != nil
+		if ended {
+			in.log.Info("instance leaves: it was asked to end before it was up", "instance", in.env.Instance, "err", err)
+		}
+		if ended && in.subscribed && !in.nc.IsClosed() {
+			return in.drain(cancel) // calls come to it already
+		}
 		in.abandon(cancel)
-		if ctx.Err() != nil {
-			in.log.Info("instance stopped before it was ready", "err", err)
+		if ended {
 			return nil
 		}
 		return notStarted(f, env, err)
@@ -130,6 +136,8 @@ type instance struct {
 	activity  activity
 	ownCaller bool
 
+	subscribed bool // calls may come; base ends with the instance from then on, and not with the context of Run
+
 	began time.Time    // when it had its connection
 	ready atomic.Int64 // Unix nanoseconds of the first up; 0 = not yet
 	cold  atomic.Int64 // calls within coldWindow of it
@@ -206,6 +214,7 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 	for _, m := range in.function.handled() {
 		in.endpoints[m.Name] = &endpoint{instance: in, method: m, handler: handlers[m.Name], counters: in.counters[m.Name], lane: m.lane()}
 	}
+	in.subscribed = true
 	for _, m := range in.function.Methods {
 		if err := in.addEndpoint(in.endpoints[m.Name]); err != nil {
 			return fmt.Errorf("add endpoint %s: %w", m.Name, err)
