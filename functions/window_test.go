@@ -61,6 +61,7 @@ func TestTheCallsOfAKilledInstanceGiveTheirPlacesBack(t *testing.T) {
 	eventually(t, "the lease ends", func() bool { return caller.Instances("slow") == 1 })
 	close(release)
 	eventually(t, "all calls have been released", func() bool { return caller.Held("slow") == 0 })
-	// One or two more may be lost than the killed instance could have had: those that it refused at the end, and that were sent to it once more.
-	eventually(t, "all calls but those of the killed instance are answered", func() bool { return answered.Load() > calls-8 })
+	// More may be lost than the killed instance could work on: it refuses calls while it is full, and those may have been on their way to it once more. What was sent
+	// at once is the bound.
+	eventually(t, "all calls but those of the killed instance are answered", func() bool { return answered.Load() >= calls-8 })
 }
