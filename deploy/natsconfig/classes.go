@@ -94,17 +94,12 @@ func saidOf(names []string) ([]string, error) {
 
 // readsOf returns the subjects of the requests that read the streams of names of classes.
 func readsOf(names []string) ([]string, error) {
-	var all []string
-	for _, name := range names {
-		streams, ok := stored[name]
-		if !ok {
-			return nil, fmt.Errorf("%q is none of %s", name, listed(stored))
-		}
+	return ofClasses(names, stored, func(streams []string) (all []string) {
 		for _, stream := range streams {
 			all = append(all, reads(stream)...)
 		}
-	}
-	return all, nil
+		return all
+	})
 }
 
 // reads returns the requests that read a stream. What is read stands in the body of most of them, so a stream can be read whole or not at all.
@@ -114,28 +109,28 @@ func reads(stream string) []string {
 
 // writesOf returns the subjects under which records of names of classes are stored.
 func writesOf(names []string) ([]string, error) {
-	var all []string
-	for _, name := range names {
-		subject, ok := records[name]
-		if !ok {
-			return nil, fmt.Errorf("%q is none of %s", name, listed(records))
-		}
-		all = append(all, subject)
-	}
-	return all, nil
+	return ofClasses(names, records, func(subject string) []string { return []string{subject} })
 }
 
 // erasesOf returns the subjects of the requests that erase single messages of the streams of names of classes.
 func erasesOf(names []string) ([]string, error) {
-	var all []string
-	for _, name := range names {
-		streams, ok := stored[name]
-		if !ok {
-			return nil, fmt.Errorf("%q is none of %s", name, listed(stored))
-		}
+	return ofClasses(names, stored, func(streams []string) (all []string) {
 		for _, stream := range streams {
 			all = append(all, subjects.EraseMessage(stream))
 		}
+		return all
+	})
+}
+
+// ofClasses returns the subjects of all names, each of which must stand in a table.
+func ofClasses[V any](names []string, table map[string]V, subjectsOf func(V) []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		class, ok := table[name]
+		if !ok {
+			return nil, fmt.Errorf("%q is none of %s", name, listed(table))
+		}
+		all = append(all, subjectsOf(class)...)
 	}
 	return all, nil
 }
