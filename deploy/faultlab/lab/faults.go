@@ -57,8 +57,8 @@ func (l *Lab) within(least, most time.Duration) time.Duration {
 	return least + time.Duration(l.random.Int64N(int64(most-least)))
 }
 
-// FaultNames returns the names of all faults.
-func FaultNames() []string {
+// faultNames returns the names of all faults.
+func faultNames() []string {
 	names := make([]string, len(faults))
 	for i, f := range faults {
 		names[i] = f.name
@@ -75,7 +75,7 @@ func chosenFaults(names []string) ([]fault, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("%q is no fault; there are %s", name, strings.Join(FaultNames(), ", "))
+			return nil, fmt.Errorf("%q is no fault; there are %s", name, strings.Join(faultNames(), ", "))
 		}
 		chosen = append(chosen, faults[i])
 	}
