@@ -36,6 +36,7 @@ const (
 	ViewHole         Defect = "view-hole"          // a client showed an entry and not the one before
 	ViewRepeat       Defect = "view-repeat"        // a client showed an entry again, or an older one
 	ViewAltered      Defect = "view-altered"       // a client showed an entry that reads otherwise at the end
+	ViewLate         Defect = "view-late"          // a connected client showed an entry long after others had it
 	ViewBehind       Defect = "view-behind"        // a client that follows a conversation was not at its head at the end
 	Leak             Defect = "leak"               // a client showed an entry of a time in which its user was no member
 	AcceptedRemoved  Defect = "accepted-removed"   // a send was acknowledged that began after the acknowledged removal of its user
@@ -48,7 +49,7 @@ const (
 // defects is all of them.
 var defects = []Defect{
 	NotQuiet, TruthDiffers, TruthGap, LostFirst, Lost, LostLast, Moved, Altered, Twice, Disagreed, Phantom, RejectedStored, RealTimeOrder, DeviceOrder,
-	ViewHole, ViewRepeat, ViewAltered, ViewBehind, Leak, AcceptedRemoved, MarkWentBack, PresenceStale, PresenceFlapped, MemoryNotReturns,
+	ViewHole, ViewRepeat, ViewAltered, ViewLate, ViewBehind, Leak, AcceptedRemoved, MarkWentBack, PresenceStale, PresenceFlapped, MemoryNotReturns,
 }
 
 // Finding is one defect in one place.
@@ -82,6 +83,7 @@ type Verdict struct {
 // Bounds says how long what may take, and what the run must have shown. The zero value of a field means its default.
 type Bounds struct {
 	Presence     time.Duration // until others see that a client is gone or back; default 15 s
+	Heal         time.Duration // until a connected client shows what others have; default 10 s, twice what is promised, since two processors carry it all
 	MemoryGrowth float64       // of a process at rest at the end, to its rest at the beginning; default 1.5
 	MemorySlack  uint64        // bytes more than that; default 128 MiB, which two passwords take while they are hashed
 	AllowCalm    bool          // a run without faults is no failure: the tests of the driver itself
@@ -89,6 +91,7 @@ type Bounds struct {
 
 func (b Bounds) withDefaults() Bounds {
 	b.Presence = cmp.Or(b.Presence, 15*time.Second)
+	b.Heal = cmp.Or(b.Heal, 10*time.Second)
 	b.MemoryGrowth = cmp.Or(b.MemoryGrowth, 1.5)
 	b.MemorySlack = cmp.Or(b.MemorySlack, 128<<20)
 	return b
@@ -99,6 +102,7 @@ type judge struct {
 	*run
 	bounds   Bounds
 	findings []Finding
+	latest   time.Duration // the longest that a connected client waited for an entry that others had
 }
 
 // History judges the records of one run, which must be in the order of time.
@@ -115,6 +119,7 @@ func History(records []history.Record, bounds Bounds) Verdict {
 		j.sends(id, c)
 		j.order(id, c)
 		j.views(id, c)
+		j.late(id, c)
 		j.membership(id, c)
 	}
 	j.marks()

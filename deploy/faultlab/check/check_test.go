@@ -143,10 +143,10 @@ func TestACleanHistoryPasses(t *testing.T) {
 		Faults: map[string]int{"kill confab": 1},
 	}
 	got := v.Figures
-	if got.HealP99 <= 0 || got.LongestGap <= 0 || got.Lasted <= 0 || got.Shown == 0 {
+	if got.HealP99 <= 0 || got.LongestGap <= 0 || got.LatestShown <= 0 || got.Lasted <= 0 || got.Shown == 0 {
 		t.Errorf("the times are %+v", got)
 	}
-	got.HealP99, got.LongestGap, got.Lasted, got.Shown = 0, 0, 0, 0
+	got.HealP99, got.LongestGap, got.LatestShown, got.Lasted, got.Shown = 0, 0, 0, 0, 0
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the figures are %+v, want %+v", got, want)
 	}
@@ -344,6 +344,18 @@ func doctored() []doctor {
 			return slices.Insert(slices.Clone(records), i+1, records[i])
 		}},
 		{"a view shows another body", ViewAltered, once(history.Receive, direct, func(r *history.Record) { r.Body = "altered" })},
+		{"a view gets an entry when all have forgotten it", ViewLate, func(records []history.Record) []history.Record {
+			i := slices.IndexFunc(records, func(r history.Record) bool { return r.Kind == history.Quiet })
+			for k := range records {
+				if k >= i {
+					records[k].At += time.Minute
+				}
+			}
+			j := slices.IndexFunc(records, func(r history.Record) bool { return r.Kind == history.Receive && r.User == "bob" && r.Seq == last })
+			r := records[j]
+			r.At = records[i].At
+			return slices.Insert(slices.Delete(records, j, j+1), i-1, r)
+		}},
 		{"a view stops before the head", ViewBehind, edit(func(r *history.Record) bool {
 			return r.Kind != history.Receive || r.User != "bob" || r.Conversation != direct || r.Seq < 7
 		})},

@@ -20,15 +20,16 @@ type Figures struct {
 	UnknownStored int            `json:"unknown_stored"` // messages with an unknown try that are there
 	Shown         int            `json:"shown"`          // entries, over all clients
 	Clients       int            `json:"clients"`
-	Reconnected   int            `json:"reconnected"` // clients that connected more than once
-	Faults        map[string]int `json:"faults"`      // how often each was injected
-	LongestGap    time.Duration  `json:"longest_gap"` // without any acknowledgement while something was under way
-	HealP99       time.Duration  `json:"heal_p99"`    // from the end of a fault to the next acknowledgement
+	Reconnected   int            `json:"reconnected"`  // clients that connected more than once
+	Faults        map[string]int `json:"faults"`       // how often each was injected
+	LongestGap    time.Duration  `json:"longest_gap"`  // without any acknowledgement while something was under way
+	HealP99       time.Duration  `json:"heal_p99"`     // from the end of a fault to the next acknowledgement
+	LatestShown   time.Duration  `json:"latest_shown"` // the longest that a connected client waited for an entry that others had, with nothing broken
 	Lasted        time.Duration  `json:"lasted"`
 }
 
 func (j *judge) figures() Figures {
-	f := Figures{Faults: map[string]int{}, Clients: len(j.clients)}
+	f := Figures{Faults: map[string]int{}, Clients: len(j.clients), LatestShown: j.latest}
 	for _, c := range j.conversations {
 		stored := map[sendID]bool{}
 		for _, r := range c.log {

@@ -15,6 +15,7 @@ type run struct {
 	records       []history.Record
 	conversations map[subjects.Conversation]*conversation
 	clients       map[client]*line
+	broken        []span // when something was broken
 	quiet         bool
 }
 
@@ -97,7 +98,7 @@ func (s *send) acked() (ack, bool) {
 }
 
 func index(records []history.Record) *run {
-	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*line{}}
+	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*line{}, broken: breaks(records)}
 	for _, rec := range records {
 		switch rec.Kind {
 		case history.Invoke, history.OK, history.Reject, history.Unknown:
