@@ -39,6 +39,8 @@ func init() {
 	commands = []command{
 		{"up", "start everything on this machine (what confab does without a command)", up},
 		{"function", "run one instance of a function of confab: confab function NAME", function},
+		{"edge", "run one edge", edgeProgram},
+		{"nats", "run a NATS server from a file that confab nats-config wrote", natsServer},
 		{"chat", "chat in the terminal: send, follow, history", chat},
 		{"token", "make a token without a password, for development and scripts", token},
 		{"invite", "make a link that lets people register", invite},

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -9,18 +11,61 @@ import (
 	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/natsconfig"
 	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/deploy/standalone"
 )
+
+// natsSettings is the configuration of confab nats-config.
+type natsSettings struct {
+	Out           string             `conf:"out" help:"the directory for the configuration and the seeds; seeds that are there stay"`
+	Listen        string             `conf:"listen" help:"where the NATS server listens"`
+	StoreDir      string             `conf:"store-dir" help:"where the NATS server keeps its data; empty = jetstream, or jetstream-NAME in a cluster, in the directory of --out"`
+	Profile       standalone.Profile `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
+	Manifests     []string           `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
+	Admin         bool               `conf:"admin" help:"make a user admin too, who may do everything"`
+	Cluster       string             `conf:"cluster" help:"name of the cluster that the server is one of; empty = it stands alone. Run the command once for each server, on one directory"`
+	Server        string             `conf:"server" help:"name of this server in its cluster"`
+	ClusterListen string             `conf:"cluster-listen" help:"where the other servers of the cluster connect"`
+	Routes        []string           `conf:"routes" help:"where all servers of the cluster listen for each other, host:port"`
+	Certificate   string             `conf:"tls-certificate" help:"PEM file with the certificate of the server, which it shows to clients and to the other servers of its cluster"`
+	Key           string             `conf:"tls-key" help:"PEM file with the key of that certificate"`
+	CA            string             `conf:"tls-ca" help:"PEM file with what the certificates of the other servers are checked against"`
+	Kubernetes    bool               `conf:"kubernetes" help:"write secrets for kubectl apply instead of the configuration of a server, which the Helm chart brings"`
+	Prefix        string             `conf:"secret-prefix" help:"what the names of those secrets begin with, as the chart's nats.secrets"`
+}
+
+// Validate returns an error that names the setting that is wrong.
+func (c *natsSettings) Validate() error {
+	if c.Out == "" {
+		return errors.New("--out must name a directory")
+	}
+	for name, address := range map[string]string{"listen": c.Listen, "cluster-listen": c.ClusterListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil && (address != "" || name == "listen") {
+			return fmt.Errorf("--%s %q is not of the form host:port", name, address)
+		}
+	}
+	if c.Profile != standalone.ProfileStandalone && c.Profile != standalone.ProfileFast {
+		return fmt.Errorf("--profile %q is neither standalone nor fast", c.Profile)
+	}
+	if (c.Certificate == "") != (c.Key == "") || c.Cluster != "" && (c.Certificate == "") != (c.CA == "") {
+		return errors.New("--tls-certificate and --tls-key belong together, and in a cluster --tls-ca too")
+	}
+	if c.Cluster == "" {
+		if c.Server != "" || c.ClusterListen != "" || len(c.Routes) > 0 {
+			return errors.New("--server, --cluster-listen and --routes are for the server of a cluster, which --cluster names")
+		}
+		return nil
+	}
+	return c.clusterOf().Validate(c.Server)
+}
+
+// clusterOf returns the cluster without its password.
+func (c *natsSettings) clusterOf() *natsconfig.Cluster {
+	return &natsconfig.Cluster{Name: c.Cluster, Listen: c.ClusterListen, Routes: c.Routes}
+}
 
 // natsConfig writes the configuration of a NATS server on which each program has a user with the least permissions.
 func natsConfig(_ context.Context, c call) error {
-	config := struct {
-		Out       string   `conf:"out" help:"the directory for the configuration and the seeds; seeds that are there stay"`
-		Listen    string   `conf:"listen" help:"where the NATS server listens"`
-		StoreDir  string   `conf:"store-dir" help:"where the NATS server keeps its data; empty = jetstream in the directory of --out"`
-		Manifests []string `conf:"manifests" help:"files function.yaml of functions beside confab's own"`
-		Cluster   bool     `conf:"kubernetes" help:"write secrets for kubectl apply instead of the configuration of a server, which the Helm chart brings"`
-		Prefix    string   `conf:"secret-prefix" help:"what the names of those secrets begin with, as the chart's nats.secrets"`
-	}{Listen: "127.0.0.1:4222", Prefix: "confab-nats"}
+	config := natsSettings{Listen: "127.0.0.1:4222", Profile: standalone.ProfileStandalone, Prefix: "confab-nats"}
 	rest, err := c.load("nats-config", &config)
 	if err != nil {
 		return err
@@ -28,18 +73,9 @@ func natsConfig(_ context.Context, c call) error {
 	if err := noArguments("nats-config", rest); err != nil {
 		return err
 	}
-	if config.Out == "" {
-		return &process.UsageError{Err: fmt.Errorf("--out must name a directory")}
-	}
-	if _, _, err := net.SplitHostPort(config.Listen); err != nil {
-		return &process.UsageError{Err: fmt.Errorf("--listen %q is not of the form host:port", config.Listen)}
-	}
 	dir, err := filepath.Abs(config.Out)
 	if err != nil {
 		return err
-	}
-	if config.StoreDir == "" {
-		config.StoreDir = filepath.Join(dir, "jetstream")
 	}
 	manifests, err := readManifests(config.Manifests)
 	if err != nil {
@@ -49,18 +85,55 @@ func natsConfig(_ context.Context, c call) error {
 	if err != nil {
 		return &process.UsageError{Err: err}
 	}
-	if config.Cluster {
+	if config.Kubernetes {
 		if err := natsconfig.WriteKubernetes(dir, config.Prefix, users); err != nil {
 			return err
 		}
 		explainSecrets(c, dir)
 		return nil
 	}
-	if err := natsconfig.Write(dir, natsconfig.Server{Listen: config.Listen, StoreDir: config.StoreDir}, users); err != nil {
+	server, err := config.serverIn(dir)
+	if err != nil {
 		return err
 	}
-	explainUsers(c, dir, config.Listen, users)
+	if config.Admin {
+		users = natsconfig.WithAdmin(users)
+	}
+	if err := natsconfig.Write(dir, server, users); err != nil {
+		return err
+	}
+	explainUsers(c, dir, server, users)
 	return nil
+}
+
+// serverIn returns what is written of the server into a directory.
+func (c *natsSettings) serverIn(dir string) (natsconfig.Server, error) {
+	server := natsconfig.Server{
+		Name: c.Server, Listen: c.Listen, StoreDir: c.StoreDir, Fast: c.Profile == standalone.ProfileFast,
+		TLS: natsconfig.TLS{Certificate: c.Certificate, Key: c.Key, CA: c.CA},
+	}
+	own := "jetstream"
+	if c.Cluster != "" {
+		password, err := natsconfig.RoutePassword(dir)
+		if err != nil {
+			return natsconfig.Server{}, err
+		}
+		server.Cluster = c.clusterOf()
+		server.Cluster.Password = password
+		own = "jetstream-" + c.Server
+	}
+	server.StoreDir = cmp.Or(server.StoreDir, filepath.Join(dir, own))
+	for _, path := range []*string{&server.StoreDir, &server.TLS.Certificate, &server.TLS.Key, &server.TLS.CA} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return natsconfig.Server{}, err
+		}
+		*path = abs
+	}
+	return server, nil
 }
 
 // readManifests returns confab's own manifests and those in files.
@@ -73,16 +146,25 @@ func readManifests(files []string) ([]manifest.Manifest, error) {
 }
 
 // explainUsers says what to do with what was written.
-func explainUsers(c call, dir, listen string, users []natsconfig.User) {
-	url := "nats://" + listen
+func explainUsers(c call, dir string, server natsconfig.Server, users []natsconfig.User) {
+	url := "nats://" + server.Listen
 	start := func(command, user string) {
 		fmt.Fprintf(c.out, "  %-16s --nats-url %s --nats-nkey %s\n", command, url, natsconfig.SeedFile(dir, user))
 	}
-	fmt.Fprintf(c.out, "The server:\n  nats-server -c %s\n\nThe programs:\n", filepath.Join(dir, natsconfig.ServerFile))
-	start("confab declare", natsconfig.Deployer)
+	file := filepath.Join(dir, server.File())
+	fmt.Fprintf(c.out, "The server:\n  confab nats --config %s\n  nats-server -c %s   # the same with NATS's own program\n", file, file)
+	if server.Cluster != nil {
+		fmt.Fprintf(c.out, "\nThe other servers of the cluster: run this command again with their --server, --listen and --cluster-listen, and the same --out.\n")
+	}
+	fmt.Fprint(c.out, "\nThe programs:\n")
+	if server.Cluster != nil {
+		start("confab declare --replicas 3", natsconfig.Deployer)
+	} else {
+		start("confab declare", natsconfig.Deployer)
+	}
 	for _, u := range users {
 		switch u.Name {
-		case natsconfig.Deployer, natsconfig.Operator, natsconfig.Viewer, natsconfig.Supervisor: // the last is no program of its own
+		case natsconfig.Deployer, natsconfig.Operator, natsconfig.Viewer, natsconfig.Supervisor, natsconfig.Admin: // the last is no program of its own
 		default:
 			start(u.Name, u.Name)
 		}

@@ -25,9 +25,12 @@ type programConfig struct {
 func (c *programConfig) Validate() error { return c.Edge.Validate() }
 
 // Main is the program of one edge: it runs until ctx ends and its connections are drained.
-func Main(ctx context.Context) error {
+func Main(ctx context.Context) error { return Run(ctx, process.System()) }
+
+// Run is what the program of one edge does, with its configuration from src: programs of more than one purpose run an edge through it.
+func Run(ctx context.Context, src process.Source) error {
 	config := programConfig{NATS: process.NATSConfig{URL: "nats://127.0.0.1:4222"}, OpsListen: "127.0.0.1:9090", Edge: DefaultConfig()}
-	if err := process.LoadProgram("edge", &config); err != nil {
+	if err := process.LoadProgram("edge", &config, src); err != nil {
 		return err
 	}
 	log, err := config.Log.Logger(os.Stderr)

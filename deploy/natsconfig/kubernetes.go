@@ -2,14 +2,10 @@ package natsconfig
 
 import (
 	"bytes"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -49,9 +45,9 @@ func WriteKubernetes(dir, prefix string, users []User) error {
 	if err != nil {
 		return err
 	}
-	password, err := routePassword(filepath.Join(dir, "route.password"))
+	password, err := RoutePassword(dir)
 	if err != nil {
-		return fmt.Errorf("password of routes: %w", err)
+		return err
 	}
 	all := []secret{newSecret(prefix+"-server", map[string]string{accountsKey: accounts, routeKey: password})}
 	for _, u := range users {
@@ -82,17 +78,4 @@ func newSecret(name string, data map[string]string) secret {
 		APIVersion: "v1", Kind: "Secret", Type: "Opaque", Data: data,
 		Metadata: metadata{Name: name, Labels: map[string]string{"app.kubernetes.io/part-of": "confab"}},
 	}
-}
-
-// routePassword returns the password in a file, and makes both where there is no file. It begins with a letter and needs no quotes anywhere.
-func routePassword(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		text = []byte("p" + rand.Text() + "\n")
-		err = newFile(path, text)
-	}
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(string(text)), nil
 }

@@ -1,6 +1,7 @@
 package natsconfig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,21 +13,33 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ServerFile is the name of the file that Write makes for nats-server.
-const ServerFile = "nats-server.conf"
-
 // Server is what the configuration says beside users.
 type Server struct {
-	Listen    string // host:port
-	StoreDir  string // where JetStream keeps its files
-	Anonymous string // the user that a connection without a key is; empty = such a connection is refused
+	Name      string   // unique in a cluster, also after a restart; empty = confab
+	Listen    string   // host:port
+	StoreDir  string   // where JetStream keeps its files
+	Anonymous string   // the user that a connection without a key is; empty = such a connection is refused
+	Cluster   *Cluster // nil = the server stands alone
+	TLS       TLS      // empty = none
+	Fast      bool     // acknowledge before syncing: a power cut may lose what was acknowledged
+}
+
+// ServerFile is the name of the file that Write makes for a server that stands alone.
+const ServerFile = "nats-server.conf"
+
+// File returns the name of the file that Write makes for a server: that of a cluster is called after the server, so that one directory holds all.
+func (s Server) File() string {
+	if s.Cluster == nil {
+		return ServerFile
+	}
+	return "nats-server-" + s.Name + ".conf"
 }
 
 // SeedFile returns the file of a user's seed in a directory that Write filled; the inboxes of whoever connects with it follow from its name.
 func SeedFile(dir, user string) string { return filepath.Join(dir, user+".nk") }
 
 // Write writes the configuration of a server and a seed for each user into a directory, which only this user of the machine can read. Seeds that
-// are there stay, so a new release changes permissions and no keys.
+// are there stay, so a new release changes permissions and no keys. The servers of a cluster share one directory.
 func Write(dir string, server Server, users []User) error {
 	keys, err := Keys(dir, users)
 	if err != nil {
@@ -36,7 +49,7 @@ func Write(dir string, server Server, users []User) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, ServerFile), []byte(text))
+	return replaceFile(filepath.Join(dir, server.File()), []byte(text))
 }
 
 // replaceFile writes a file that only this user of the machine can read; whoever reads it meanwhile does not find half of it.
@@ -119,16 +132,21 @@ func Render(server Server, users []User, keys map[string]string) (string, error)
 	if err != nil {
 		return "", err
 	}
+	sync := "always # what is acknowledged survives a power cut"
+	if server.Fast {
+		sync = "\"2m\" # a power cut may lose what was acknowledged in these minutes"
+	}
 	return fmt.Sprintf(`# Written by confab nats-config, which writes it anew; the keys stay.
-server_name: confab
+server_name: %s
 listen: %s
 ping_interval: "5s"
-jetstream {
+%sjetstream {
   store_dir: %s
-  sync_interval: always # what is acknowledged survives a power cut
+  sync_interval: %s
   strict: true # the server's preset: a request with a field too many is refused
 }
-%s`, strconv.Quote(server.Listen), strconv.Quote(server.StoreDir), accounts), nil
+%s%s`, strconv.Quote(cmp.Or(server.Name, "confab")), strconv.Quote(server.Listen), server.TLS.render(), strconv.Quote(server.StoreDir), sync,
+		server.Cluster.render(server.TLS), accounts), nil
 }
 
 // renderAccounts returns the accounts and the users of a server's configuration; a connection without a key is the user anonymous, or refused where that is empty.

@@ -16,7 +16,8 @@ import (
 // EnvPrefix begins the name of every environment variable that a program of confab reads.
 const EnvPrefix = "CONFAB_"
 
-// configKey is the name of the setting that names the configuration file; it can stand in a flag or in the environment only.
+// configKey is the name of the setting that names the configuration file; it can stand in a flag or in the environment only. A program that has a setting of that
+// name itself reads no such file.
 const configKey = "config"
 
 // ErrHelp is returned by Load after it has printed the help that was asked for.
@@ -51,7 +52,7 @@ func Load(program string, config any, src Source) (rest []string, err error) {
 	if given, ok := flags[configKey]; ok {
 		path = given
 	}
-	if path != "" {
+	if path != "" && !has(fields, configKey) {
 		if err := loadFile(path, fields); err != nil {
 			return nil, err
 		}
@@ -121,7 +122,9 @@ func parseFlags(program string, fields []field, src Source) (map[string]string, 
 			set.Func(f.name, "", note(f.name))
 		}
 	}
-	set.Func(configKey, "", note(configKey))
+	if !has(fields, configKey) {
+		set.Func(configKey, "", note(configKey))
+	}
 	err := set.Parse(src.Args)
 	if errors.Is(err, flag.ErrHelp) {
 		if src.Help != nil {
@@ -193,8 +196,10 @@ func loadFile(path string, fields []field) error {
 	return nil
 }
 
-func known(name string, fields []field) bool {
-	return name == configKey || slices.ContainsFunc(fields, func(f field) bool { return f.name == name })
+func known(name string, fields []field) bool { return name == configKey || has(fields, name) }
+
+func has(fields []field, name string) bool {
+	return slices.ContainsFunc(fields, func(f field) bool { return f.name == name })
 }
 
 // Environment returns the names of the variables that set the fields of config, a pointer to a struct as Load takes it, in their order.
@@ -276,8 +281,12 @@ func editDistance(a, b string) int {
 }
 
 func writeHelp(w io.Writer, program string, fields []field) {
-	fmt.Fprintf(w, "Usage: %s [flags]\n\nEvery flag can also be set in the environment as %sNAME, and in a YAML file as name: value.\nA flag wins over the environment, the environment over the file.\n\n", program, EnvPrefix)
-	fmt.Fprintf(w, "  --%s FILE\n        the YAML file\n", configKey)
+	if has(fields, configKey) {
+		fmt.Fprintf(w, "Usage: %s [flags]\n\nEvery flag can also be set in the environment as %sNAME. A flag wins over the environment.\n\n", program, EnvPrefix)
+	} else {
+		fmt.Fprintf(w, "Usage: %s [flags]\n\nEvery flag can also be set in the environment as %sNAME, and in a YAML file as name: value.\nA flag wins over the environment, the environment over the file.\n\n", program, EnvPrefix)
+		fmt.Fprintf(w, "  --%s FILE\n        the YAML file\n", configKey)
+	}
 	for _, f := range fields {
 		fmt.Fprintf(w, "  --%s %s\n        %s", f.name, f.kind(), f.help)
 		if preset := f.preset(); preset != "" {

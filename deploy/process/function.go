@@ -48,7 +48,7 @@ func Function[C any](name string, build func(C) functions.Function) func(ctx con
 // RunFunction is what the program of one function does, with its configuration from src: programs of more than one purpose run functions through it.
 func RunFunction[C any](ctx context.Context, name string, build func(C) functions.Function, src Source) error {
 	config := functionConfig[C]{NATS: NATSConfig{URL: "nats://127.0.0.1:4222"}, Concurrency: 64, DrainTimeout: 20 * time.Second}
-	if err := loadProgram("im-"+name, &config, src); err != nil {
+	if err := LoadProgram("im-"+name, &config, src); err != nil {
 		return err
 	}
 	log, err := config.Log.Logger(os.Stderr)
@@ -95,10 +95,8 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 	return nil
 }
 
-// LoadProgram loads the configuration of a program without commands: what stands behind its flags is an error.
-func LoadProgram(name string, config any) error { return loadProgram(name, config, System()) }
-
-func loadProgram(name string, config any, src Source) error {
+// LoadProgram loads the configuration of a program without commands from src: what stands behind its flags is an error.
+func LoadProgram(name string, config any, src Source) error {
 	rest, err := Load(name, config, src)
 	switch {
 	case errors.Is(err, ErrHelp):

@@ -87,7 +87,7 @@ func (c *programConfig) tls() (*tls.Config, error) {
 // Main is the program: it answers KEDA until ctx ends.
 func Main(ctx context.Context) error {
 	config := defaultConfig()
-	if err := process.LoadProgram("scaler", &config); err != nil {
+	if err := process.LoadProgram("scaler", &config, process.System()); err != nil {
 		return err
 	}
 	log, err := config.Log.Logger(os.Stderr)

@@ -1,26 +1,21 @@
 package standalone
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/confab-im/confab/deploy/manifest"
-	"github.com/confab-im/confab/deploy/process"
+	"github.com/confab-im/confab/deploy/natsserver"
 )
 
-// startTimeout bounds how long the embedded server may take to recover its store. A million messages take a few seconds; a disk that
-// needs minutes is better reported than waited for in silence.
-const startTimeout = 5 * time.Minute
-
 // startServer starts the embedded NATS server on the data directory, with a user for each part, and waits until it takes connections.
-func (c *Config) startServer(manifests []manifest.Manifest, log *slog.Logger, violated func(user string)) (*server.Server, error) {
+func (c *Config) startServer(ctx context.Context, manifests []manifest.Manifest, log *slog.Logger, violated func(user string)) (*server.Server, error) {
 	host, port, err := splitListen(c.NATSListen)
 	if err != nil {
 		return nil, fmt.Errorf("nats-listen: %w", err)
@@ -36,22 +31,11 @@ func (c *Config) startServer(manifests []manifest.Manifest, log *slog.Logger, vi
 	if err := options.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
-	options.NoSigs = true
 	options.SyncAlways = c.Profile != ProfileFast // without it a power cut may lose acknowledged messages
 	if err := keepStore(c.Data); err != nil {
 		return nil, err
 	}
-	srv, err := server.NewServer(&options)
-	if err != nil {
-		return nil, fmt.Errorf("configure the embedded NATS server: %w", err)
-	}
-	srv.SetLoggerV2(natsLog{log.With("part", "nats"), names, violated}, false, false, false)
-	go srv.Start()
-	if !srv.ReadyForConnections(startTimeout) {
-		srv.Shutdown()
-		return nil, fmt.Errorf("the embedded NATS server is not ready after %s; its log says why", startTimeout)
-	}
-	return srv, nil
+	return natsserver.Start(ctx, &options, natsserver.NewLog(log.With("part", "nats"), names, violated))
 }
 
 // splitListen splits host:port; an empty host means loopback, so that leaving it out never opens a port to the network.
@@ -77,29 +61,3 @@ func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
-
-// natsLog passes the server's own log on. Its notices are life events of a part, so they are for debugging here.
-type natsLog struct {
-	log      *slog.Logger
-	names    map[string]string // of users, by their public keys
-	violated func(user string) // called for each refusal of a subject
-}
-
-func (l natsLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats server", "text", text(format, v))
-}
-func (l natsLog) Debugf(format string, v ...any) { l.log.Debug("nats server", "text", text(format, v)) }
-func (l natsLog) Tracef(format string, v ...any) { l.log.Debug("nats server", "text", text(format, v)) }
-func (l natsLog) Warnf(format string, v ...any)  { l.log.Warn("nats server", "text", text(format, v)) }
-func (l natsLog) Errorf(format string, v ...any) {
-	line := text(format, v)
-	if user, ok := violator(line, l.names); ok {
-		l.log.Error(process.ViolationSeen, "nats-user", user, "text", line)
-		l.violated(user)
-		return
-	}
-	l.log.Error("nats server", "text", line)
-}
-func (l natsLog) Fatalf(format string, v ...any) { l.log.Error("nats server", "text", text(format, v)) }
-
-func text(format string, v []any) string { return strings.TrimSpace(fmt.Sprintf(format, v...)) }

@@ -51,7 +51,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		return err
 	}
 	if config.NATS.URL == "" {
-		if err := s.startServer(); err != nil {
+		if err := s.startServer(ctx); err != nil {
 			return err
 		}
 		defer s.stopServer()

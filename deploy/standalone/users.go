@@ -1,18 +1,19 @@
 package standalone
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/deploy/natsserver"
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/source"
@@ -89,7 +90,7 @@ func keepStore(data string) error {
 	return nil
 }
 
-func (s *system) startServer() error {
+func (s *system) startServer(ctx context.Context) error {
 	if err := checkFree("nats-listen", s.config.NATSListen); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (s *system) startServer() error {
 	if err != nil {
 		return err
 	}
-	srv, err := s.config.startServer(manifests, s.log, func(user string) { refusals.WithLabelValues(user).Inc() })
+	srv, err := s.config.startServer(ctx, manifests, s.log, func(user string) { refusals.WithLabelValues(user).Inc() })
 	if err != nil {
 		return err
 	}
@@ -115,8 +116,7 @@ func (s *system) startServer() error {
 
 func (s *system) stopServer() {
 	_ = os.Remove(addressFile(s.config.Data)) // a command that finds it finds nobody there
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	natsserver.Stop(s.server)
 }
 
 // as returns how a child process reaches NATS as a user: the embedded server over loopback, or the outside one as this process does.
@@ -134,20 +134,4 @@ func (s *system) connect(user string) (*nats.Conn, <-chan struct{}, error) {
 		return config.Connect(name, s.log)
 	}
 	return config.Connect(name, s.log, nats.InProcessServer(s.server))
-}
-
-// violation is how the server writes that it refused a client a subject: what the client calls itself, in quotes, then its account and key, then what it tried,
-// which has no spaces. The last match counts, since a client may call itself anything.
-var violation = regexp.MustCompile(`^.*" - "[A-Z_]+/nkey:(U[A-Z2-7]{55})" - (Publish|Subscription) Violation`)
-
-// violator returns the name of the user whom a line of the server's log says to have been refused a subject; "unknown" where the line does not say whose.
-func violator(line string, names map[string]string) (user string, ok bool) {
-	found := violation.FindStringSubmatch(line)
-	if found == nil {
-		return "unknown", strings.Contains(line, "Publish Violation") || strings.Contains(line, "Subscription Violation")
-	}
-	if name, ok := names[found[1]]; ok {
-		return name, true
-	}
-	return "unknown", true
 }
