@@ -48,6 +48,9 @@ func ConsumerReads(stream string) []string {
 // StreamInfo returns the subject of a request for the state of a stream.
 func StreamInfo(stream string) string { return "$JS.API.STREAM.INFO." + stream }
 
+// StepDown returns the subject of a request to the leader of a stream to hand over to another server of its cluster.
+func StepDown(stream string) string { return "$JS.API.STREAM.LEADER.STEPDOWN." + stream }
+
 // ConsumerInfo returns the subject of a request for the state of the consumer of a stream that is named after a function.
 func ConsumerInfo(stream string, f Function) string {
 	return "$JS.API.CONSUMER.INFO." + stream + "." + string(f)

@@ -50,7 +50,7 @@ func faultlab(ctx context.Context, c call) error {
 	defer func() { _ = log.Close() }()
 	fmt.Fprintf(c.note, "faults for %v; the log is %s\n", config.Lasts, log.Name())
 	run := lab.Run(ctx, lab.Config{
-		Command: []string{program, "up"}, Data: filepath.Join(config.Out, "data"), Seed: uint64(config.Seed), Lasts: config.Lasts,
+		Program: program, Data: filepath.Join(config.Out, "data"), Seed: uint64(config.Seed), Lasts: config.Lasts,
 		People: config.People, Faults: config.Faults, Log: log,
 	}, &written)
 	if err := os.WriteFile(filepath.Join(config.Out, "history.jsonl"), written.Bytes(), 0o600); err != nil {

@@ -87,7 +87,7 @@ func clean() []history.Record {
 	s.add(history.Record{Kind: history.Presence, User: "ada", Device: "web", From: "bob", State: wire.StateOnline})
 	s.add(history.Record{Kind: history.Mark, User: "ada", Conversation: group, Seq: 5})
 	s.add(history.Record{Kind: history.Mark, User: "ada", Conversation: group, Seq: 9})
-	s.add(history.Record{Kind: history.Fault, Fault: "kill confab", Process: "confab"})
+	s.add(history.Record{Kind: history.Fault, Fault: "kill confab", Exposes: history.Reconnects})
 	s.add(history.Record{Kind: history.Exit, Process: "confab"})
 	n++
 	s.try(bob, group, n, true, history.Unknown, false) // stored, and the answer is lost
@@ -140,7 +140,7 @@ func TestACleanHistoryPasses(t *testing.T) {
 	}
 	want := Figures{
 		Sends: 29, Tries: 30, Acknowledged: 27, Rejected: 2, Unknown: 1, Duplicates: 1, UnknownStored: 1, Clients: 3, Reconnected: 3,
-		Faults: map[string]int{"kill confab": 1},
+		Faults: map[string]int{"kill confab": 1}, Exposes: history.Reconnects,
 	}
 	got := v.Figures
 	if got.HealP99 <= 0 || got.LongestGap <= 0 || got.LatestShown <= 0 || got.Lasted <= 0 || got.Shown == 0 {
@@ -149,6 +149,34 @@ func TestACleanHistoryPasses(t *testing.T) {
 	got.HealP99, got.LongestGap, got.LatestShown, got.Lasted, got.Shown = 0, 0, 0, 0, 0
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the figures are %+v, want %+v", got, want)
+	}
+}
+
+// What a run must show follows from its faults: one that only kills what is not on the way of a send has no repeats to show.
+func TestFaultsThatMissProveNothing(t *testing.T) {
+	for _, c := range []struct {
+		exposes history.Exposure
+		kind    history.Kind // whose records are left out
+		want    Result
+	}{
+		{history.Reconnects, history.Unknown, NotExposed},
+		{history.Repeats, history.Unknown, NotExposed},
+		{"", history.Unknown, Pass},
+		{history.Reconnects, history.Close, NotExposed},
+		{history.Repeats, history.Close, Pass},
+	} {
+		var records []history.Record
+		for _, r := range clean() {
+			if r.Kind == history.Fault {
+				r.Exposes = c.exposes
+			}
+			if r.Kind != c.kind {
+				records = append(records, r)
+			}
+		}
+		if v := History(records, Bounds{}); v.Result != c.want {
+			t.Errorf("a run that should show %q is, without %s, judged as %s: %v %v", c.exposes, c.kind, v.Result, v.Missing, v.Findings)
+		}
 	}
 }
 

@@ -53,6 +53,15 @@ const (
 	Stream   Source = "stream"   // the store itself
 )
 
+// Exposure is what must be seen in a run with a fault: if it is not, the fault has missed what it was meant to hit.
+type Exposure string
+
+// The exposures.
+const (
+	Repeats    Exposure = "repeats"    // sends that were stored and not acknowledged, and are repeated
+	Reconnects Exposure = "reconnects" // that, and every client has to connect again
+)
+
 // Record is one line. Which fields it has depends on its Kind.
 type Record struct {
 	At           time.Duration         `json:"at"` // since the start of the run, on a clock that never goes back
@@ -71,7 +80,9 @@ type Record struct {
 	State        wire.State            `json:"state,omitempty"`
 	Source       Source                `json:"source,omitempty"`
 	Fault        string                `json:"fault,omitempty"`
+	Exposes      Exposure              `json:"exposes,omitempty"` // what the fault is meant to hit
 	Process      string                `json:"process,omitempty"`
+	Asked        bool                  `json:"asked,omitempty"` // the process was made to end; otherwise Body says how it ended
 	Bytes        uint64                `json:"bytes,omitempty"`
 }
 

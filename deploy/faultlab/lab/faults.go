@@ -3,81 +3,159 @@ package lab
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/history"
 )
 
 // fault is something that breaks and is whole again when inject returns.
 type fault struct {
-	name   string
-	inject func(ctx context.Context, l *Lab) error
+	name     string                                  // words; on the command line they may be joined by hyphens
+	exposes  history.Exposure                        // what a run with this fault must show, or it has shown nothing
+	on       func(s *system) bool                    // whether a system can have it; nil = every one
+	demanded bool                                    // only where it is named
+	inject   func(ctx context.Context, l *Lab) error // an error means that the run cannot go on
 }
 
-// faults is all that this machine can do to one program without privileges, in the order in which they come.
-var faults = []fault{
-	{"kill", func(ctx context.Context, l *Lab) error {
-		l.system.kill()
-		return l.system.start(ctx)
-	}},
-	{"cut", func(ctx context.Context, l *Lab) error {
-		l.system.front.setCut(true)
-		sleep(ctx, l.within(100*time.Millisecond, 3*time.Second))
-		l.system.front.setCut(false)
-		return nil
-	}},
-	{"pause", func(ctx context.Context, l *Lab) error {
-		return l.system.pause(ctx, l.within(time.Second, 8*time.Second))
-	}},
-	{"stall", func(ctx context.Context, l *Lab) error {
-		l.system.front.setStall(true)
-		sleep(ctx, l.within(500*time.Millisecond, 8*time.Second))
-		l.system.front.setStall(false)
-		return nil
-	}},
-	{"kill twice", func(ctx context.Context, l *Lab) error {
-		l.system.kill()
-		if err := l.system.start(ctx); err != nil {
-			return err
-		}
-		sleep(ctx, l.within(0, 200*time.Millisecond)) // while clients come back
-		l.system.kill()
-		return l.system.start(ctx)
-	}},
-	{"restart", func(ctx context.Context, l *Lab) error {
-		if err := l.system.stop(); err != nil {
-			return err
-		}
-		return l.system.start(ctx)
-	}},
+// faults is all that this machine can do to a system without privileges, in the order in which they come.
+var faults = slices.Concat(processFaults(), linkFaults(), serverFaults())
+
+// processFaults is what can happen to processes: to one of any kind, to one of each kind, to all.
+func processFaults() []fault {
+	list := append(faultsOf("", func(s *system) []*part { return s.parts }),
+		fault{name: "kill twice", exposes: history.Reconnects, inject: killTwice},
+		fault{name: "kill all", exposes: history.Reconnects, on: many, inject: func(ctx context.Context, l *Lab) error {
+			return all(l.system.parts, func(p *part) error {
+				if err := p.kill(ctx); err != nil {
+					return err
+				}
+				return p.await(ctx)
+			})
+		}},
+	)
+	for _, kind := range append([]string{kindServer, kindEdge, linkFunction}, functionKinds...) {
+		list = append(list, faultsOf(kind, func(s *system) []*part { return s.of(kind) })...)
+	}
+	return list
 }
+
+// faultsOf is what can happen to one of some processes.
+func faultsOf(kind string, among func(s *system) []*part) []fault {
+	exposes := history.Repeats
+	if kind == "" || kind == kindEdge {
+		exposes = history.Reconnects
+	}
+	function := slices.Contains(functionKinds, kind)
+	if function { // the other functions are not on the way of a send, and one of two instances is on the way of half of them
+		exposes = ""
+	}
+	on := func(s *system) bool { return len(among(s)) > 0 }
+	if kind == "" {
+		on = nil
+	}
+	name := func(verb string) string { return strings.TrimSpace(verb + " " + kind) }
+	pauseFor := func(least, most time.Duration) func(ctx context.Context, l *Lab) error {
+		return func(ctx context.Context, l *Lab) error {
+			p := l.pick(among(l.system))
+			p.pause(ctx, l.within(least, most))
+			return p.await(ctx)
+		}
+	}
+	list := []fault{
+		{name: name("kill"), exposes: exposes, on: on, inject: func(ctx context.Context, l *Lab) error {
+			p := l.pick(among(l.system))
+			if err := p.kill(ctx); err != nil {
+				return err
+			}
+			return p.await(ctx)
+		}},
+		{name: name("pause"), exposes: exposes, on: on, demanded: function, inject: pauseFor(time.Second, 8*time.Second)},
+		{name: name("restart"), on: on, demanded: function, inject: func(ctx context.Context, l *Lab) error { return restart(ctx, l.pick(among(l.system))) }},
+	}
+	if function {
+		return list
+	}
+	return append(list,
+		fault{name: name("pause 11s"), exposes: exposes, on: on, demanded: true, inject: pauseFor(11*time.Second, 11*time.Second+1)},
+		fault{name: name("pause 60s"), exposes: exposes, on: on, demanded: true, inject: pauseFor(time.Minute, time.Minute+1)},
+		fault{name: name("roll"), on: func(s *system) bool { return many(s) && len(among(s)) > 1 }, demanded: kind == "", inject: func(ctx context.Context, l *Lab) error {
+			for _, p := range among(l.system) { // one after the other, as a roll-out does: the next only when this one serves again
+				if err := restart(ctx, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+	)
+}
+
+// restart ends a process as an operator does, and starts it again.
+func restart(ctx context.Context, p *part) error {
+	if err := p.stop(ctx); err != nil {
+		return err
+	}
+	return p.start(ctx)
+}
+
+// killTwice kills a process, and again while clients come back.
+func killTwice(ctx context.Context, l *Lab) error {
+	p := l.pick(l.system.parts)
+	for range 2 {
+		if err := p.kill(ctx); err != nil {
+			return err
+		}
+		if err := p.await(ctx); err != nil {
+			return err
+		}
+		sleep(ctx, l.within(0, 200*time.Millisecond))
+	}
+	return nil
+}
+
+// many reports whether a system is more than one process.
+func many(s *system) bool { return len(s.parts) > 1 }
+
+// pick returns one of some by chance.
+func (l *Lab) pick(among []*part) *part { return among[l.random.IntN(len(among))] }
 
 // within returns a time by chance.
 func (l *Lab) within(least, most time.Duration) time.Duration {
 	return least + time.Duration(l.random.Int64N(int64(most-least)))
 }
 
-// faultNames returns the names of all faults.
-func faultNames() []string {
-	names := make([]string, len(faults))
-	for i, f := range faults {
-		names[i] = f.name
-	}
-	return names
-}
-
-// chosenFaults returns the faults of the given names, all for none.
-func chosenFaults(names []string) ([]fault, error) {
+// chosenFaults returns the faults of the given names that a system can have; for none all that need not be named.
+func chosenFaults(names []string, s *system) ([]fault, error) {
+	possible := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return f.on != nil && !f.on(s) })
 	if len(names) == 0 {
-		return faults, nil
+		return slices.DeleteFunc(possible, func(f fault) bool { return f.demanded }), nil
 	}
 	var chosen []fault
 	for _, name := range names {
-		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		words := strings.ReplaceAll(name, "-", " ")
+		i := slices.IndexFunc(possible, func(f fault) bool { return f.name == words })
 		if i < 0 {
-			return nil, fmt.Errorf("%q is no fault; there are %s", name, strings.Join(faultNames(), ", "))
+			var all []string
+			for _, f := range possible {
+				all = append(all, f.name)
+			}
+			return nil, fmt.Errorf("%q is no fault of this topology; there are %s", name, strings.Join(all, ", "))
 		}
-		chosen = append(chosen, faults[i])
+		chosen = append(chosen, possible[i])
 	}
 	return chosen, nil
+}
+
+// order returns the faults of a run one after the other, without end: in turn, so that every kind comes before any comes again, or by chance.
+func order(chosen []fault, byChance bool, random *rand.Rand) func() fault {
+	i := -1
+	return func() fault {
+		i++
+		if byChance {
+			i = random.IntN(len(chosen))
+		}
+		return chosen[i%len(chosen)]
+	}
 }

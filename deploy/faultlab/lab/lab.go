@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,22 +22,35 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// Config says what is run for how long. Command and Data have no default.
+// Config says what is run for how long. Program and Data have no default.
 type Config struct {
-	Command []string      // the program and its first arguments, such as confab up; flags are added
-	Data    string        // an empty directory for the store
-	Seed    uint64        // of all chance; the same seed gives the same faults at about the same times
-	Lasts   time.Duration // of the faults; default a minute
-	People  int           // who chat, two devices each; default 4, at least 3
-	Faults  []string      // names of faults; default all
-	Log     io.Writer     // what the program logs, and a line for each fault; default nowhere
+	Program  string        // the executable of confab
+	Topology Topology      // default One
+	Data     string        // an empty directory for the stores and the keys
+	Sync     Sync          // default SyncAlways
+	Seed     uint64        // of all chance; the same seed gives the same faults at about the same times
+	Lasts    time.Duration // of the faults; default a minute
+	People   int           // who chat, two devices each; default 4, at least 3
+	Faults   []string      // names of faults; default all that the topology can have and that need not be named
+	ByChance bool          // faults are drawn by chance, where otherwise every kind comes before any comes again
+	Log      io.Writer     // what the programs log, and a line for each fault; default nowhere
 }
+
+// Sync says when servers have what they acknowledge on disk.
+type Sync string
+
+// The values of Sync.
+const (
+	SyncAlways  Sync = "always"  // before they acknowledge it
+	SyncDefault Sync = "default" // some minutes later: a power cut may lose what was acknowledged
+)
 
 // Times of a run.
 const (
-	calm        = 3 * time.Second // before the first fault, and from one to the next at most
-	quietWithin = 2 * time.Minute // after the last fault, until nobody has anything left to send or to read
-	password    = "correct horse battery staple"
+	calm         = 3 * time.Second // before the first fault, and from one to the next at most
+	exposeWithin = 2 * time.Minute // after the time that was asked for, until faults must have hit what they are meant to
+	quietWithin  = 2 * time.Minute // after the last fault, until nobody has anything left to send or to read
+	password     = "correct horse battery staple"
 )
 
 // Lab is one run.
@@ -43,49 +58,41 @@ type Lab struct {
 	config     Config
 	history    *history.Writer
 	system     *system
-	random     *rand.Rand
+	random     *rand.Rand // of the faults
 	people     []*person
 	duplicates atomic.Int64 // acknowledgements of an earlier try
 	owner      *person      // who makes groups, adds and removes
 	guest      *person      // who is added and removed all the time
 	rooms      []subjects.Conversation
+	swallows   swallows
+	silent     uint64 // messages in the conversation that is silent otherwise
 }
 
 // The conversations of a run, beside the direct ones.
 const (
 	lobby    subjects.Conversation = "g.lobby" // of everybody
 	revolver subjects.Conversation = "g.revolver"
+	silence  subjects.Conversation = "g.silence" // where nobody talks but a fault
 )
 
-// Run runs confab under faults and writes the history to out. An error means that the run could not be carried out, or that the program ended
-// by itself: not that a promise was broken, which is for the checker to find.
+// Run runs confab under faults and writes the history to out. An error means that the run could not be carried out, or that a program ended by itself: not that
+// a promise was broken, which is for the checker to find.
 func Run(ctx context.Context, config Config, out io.Writer) (err error) {
-	config.Lasts = cmp.Or(config.Lasts, time.Minute)
-	config.People = max(3, cmp.Or(config.People, 4))
-	if config.Log == nil {
-		config.Log = io.Discard
-	}
-	config.Log = &shared{out: config.Log}
-	chosen, err := chosenFaults(config.Faults)
+	l, err := newLab(config, out)
 	if err != nil {
 		return err
 	}
-	front, err := newProxy()
-	if err != nil {
-		return err
-	}
-	defer front.close()
-	l := &Lab{config: config, history: history.NewWriter(out), random: rand.New(rand.NewPCG(config.Seed, 0))}
 	defer func() { err = errors.Join(err, l.history.Flush()) }()
-	l.system = &system{command: config.Command, data: config.Data, log: config.Log, history: l.history, front: front}
-	if err := l.system.start(ctx); err != nil {
+	running, end := context.WithCancel(ctx)
+	defer l.system.close()
+	defer end()
+	chosen, err := l.layOut()
+	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			l.system.kill()
-		}
-	}()
+	if err := l.system.start(running); err != nil {
+		return errors.Join(err, l.system.broken())
+	}
 	if err := l.gather(ctx); err != nil {
 		return err
 	}
@@ -101,30 +108,64 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 		return err
 	}
 	l.probe()
-	return l.system.stop()
+	return errors.Join(l.system.stop(ctx), l.system.broken())
+}
+
+func newLab(config Config, out io.Writer) (*Lab, error) {
+	config.Topology = cmp.Or(config.Topology, One)
+	config.Sync = cmp.Or(config.Sync, SyncAlways)
+	config.Lasts = cmp.Or(config.Lasts, time.Minute)
+	config.People = max(3, cmp.Or(config.People, 4))
+	if config.Log == nil {
+		config.Log = io.Discard
+	}
+	config.Log = &shared{out: config.Log}
+	if topologies[config.Topology] == nil {
+		return nil, fmt.Errorf("%q is no topology; there are %v", config.Topology, slices.Sorted(maps.Keys(topologies)))
+	}
+	if config.Sync != SyncAlways && config.Sync != SyncDefault {
+		return nil, fmt.Errorf("sync %q is neither %s nor %s", config.Sync, SyncAlways, SyncDefault)
+	}
+	l := &Lab{config: config, history: history.NewWriter(out), random: rand.New(rand.NewPCG(config.Seed, 0))}
+	l.system = &system{lab: l}
+	return l, nil
+}
+
+// layOut decides what runs, and which faults it gets.
+func (l *Lab) layOut() ([]fault, error) {
+	if err := topologies[l.config.Topology](l.system); err != nil {
+		return nil, err
+	}
+	return chosenFaults(l.config.Faults, l.system)
+}
+
+// url returns where the clients of a number connect.
+func (l *Lab) url(number int) string {
+	return "http://" + l.system.fronts[number%len(l.system.fronts)].address()
 }
 
 // gather registers everybody, connects their devices and makes the conversations.
 func (l *Lab) gather(ctx context.Context) error {
-	url := "http://" + l.system.front.address()
 	var users []subjects.User
 	for i := range l.config.People {
 		user := subjects.User(fmt.Sprintf("p%d", i))
 		users = append(users, user)
-		if _, err := client.Register(ctx, url, wire.Register{User: user, Password: password}); err != nil {
+		if _, err := client.Register(ctx, l.url(0), wire.Register{User: user, Password: password}); err != nil {
 			return fmt.Errorf("register %s: %w", user, err)
 		}
 		for _, device := range []subjects.Device{"desk", "phone"} {
-			p := &person{lab: l, user: user, device: device, seen: map[subjects.Conversation]wire.Seq{}, random: rand.New(rand.NewPCG(l.config.Seed, uint64(len(l.people)+1)))}
+			number := len(l.people)
+			p := &person{lab: l, user: user, device: device, seen: map[subjects.Conversation]wire.Seq{}, random: rand.New(rand.NewPCG(l.config.Seed, uint64(number+1)))}
 			var err error
-			if p.client, err = client.Dial(ctx, url, client.WithPassword(user, password), client.WithDevice(device), client.WithOnEvent(p.observe)); err != nil {
+			if p.client, err = client.Dial(ctx, l.url(number), client.WithPassword(user, password), client.WithDevice(device), client.WithOnEvent(p.observe)); err != nil {
 				return fmt.Errorf("connect %s: %w", user, err)
 			}
 			l.people = append(l.people, p)
 		}
 	}
 	l.owner, l.guest = l.people[0], l.people[len(l.people)-1]
-	for _, room := range []subjects.Conversation{lobby, revolver} {
+	l.rooms = []subjects.Conversation{lobby, revolver, silence}
+	for _, room := range l.rooms {
 		id := strings.TrimPrefix(string(room), "g.")
 		if _, err := l.owner.client.Create(ctx, wire.Create{Kind: subjects.KindGroup, ID: id, Title: id, Members: users[1:]}); err != nil {
 			return fmt.Errorf("make %s: %w", room, err)
@@ -133,7 +174,6 @@ func (l *Lab) gather(ctx context.Context) error {
 			l.history.Add(history.Record{Kind: history.Founder, User: u, Conversation: room})
 		}
 	}
-	l.rooms = []subjects.Conversation{lobby, revolver}
 	for i := range len(users) - 1 {
 		direct, err := subjects.Direct(users[i], users[i+1])
 		if err != nil {
@@ -171,7 +211,9 @@ func (l *Lab) chat(ctx context.Context, faults []fault) error {
 	var talkers, readers sync.WaitGroup
 	failures := make(chan error, len(l.people)*len(l.rooms))
 	for _, p := range l.people {
-		talkers.Go(func() { p.talk(talking, finishing, l.of(p.user)) })
+		talkers.Go(func() {
+			p.talk(talking, finishing, slices.DeleteFunc(l.of(p.user), func(c subjects.Conversation) bool { return c == silence }))
+		})
 		for _, c := range l.of(p.user) {
 			readers.Go(func() {
 				if err := p.read(reading, c); err != nil {
@@ -200,22 +242,25 @@ func (l *Lab) chat(ctx context.Context, faults []fault) error {
 	return err
 }
 
-// breakThings injects one fault after the other until the time is over. It goes on for up to twice that time more while no fault has come between a
-// store and its answer: until then the run could not have shown what a repeat does.
+// breakThings injects one fault after the other until the time is over. It goes on for a while while the faults have not hit what they were
+// meant to: until then the run could not have shown what a repeat does, or a reconnect.
 func (l *Lab) breakThings(ctx context.Context, faults []fault) error {
 	end := time.Now().Add(l.config.Lasts)
-	for i := 0; ctx.Err() == nil; i++ {
-		if now := time.Now(); now.After(end) && (l.duplicates.Load() > 0 || now.After(end.Add(2*l.config.Lasts))) {
+	next := order(faults, l.config.ByChance, l.random)
+	meant := map[history.Exposure]bool{}
+	for ctx.Err() == nil {
+		if now := time.Now(); now.After(end) && (l.exposed(meant) || now.After(end.Add(exposeWithin))) {
 			return nil
 		}
-		f := faults[i%len(faults)] // every kind comes before any comes again
+		f := next()
+		meant[f.exposes] = true
 		fmt.Fprintf(l.config.Log, "fault: %s\n", f.name)
-		l.history.Add(history.Record{Kind: history.Fault, Fault: f.name, Process: name})
+		l.history.Add(history.Record{Kind: history.Fault, Fault: f.name, Exposes: f.exposes})
 		if err := f.inject(ctx, l); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+			return errors.Join(fmt.Errorf("%s: %w", f.name, err), l.system.broken())
 		}
-		l.history.Add(history.Record{Kind: history.Heal, Fault: f.name, Process: name})
-		if err := l.system.alive(); err != nil {
+		l.history.Add(history.Record{Kind: history.Heal, Fault: f.name})
+		if err := l.system.broken(); err != nil {
 			return err
 		}
 		sleep(ctx, time.Second+time.Duration(l.random.Int64N(int64(calm-time.Second))))
@@ -223,10 +268,23 @@ func (l *Lab) breakThings(ctx context.Context, faults []fault) error {
 	return ctx.Err()
 }
 
-// probe records the memory of the program, where the kernel tells it.
+// exposed reports whether all that faults were meant to hit was hit.
+func (l *Lab) exposed(meant map[history.Exposure]bool) bool {
+	switch {
+	case (meant[history.Repeats] || meant[history.Reconnects]) && l.duplicates.Load() == 0:
+		return false
+	case meant[history.Reconnects]:
+		return !slices.ContainsFunc(l.people, func(p *person) bool { return p.connects.Load() < 2 })
+	}
+	return true
+}
+
+// probe records the memory of all processes, where the kernel tells it.
 func (l *Lab) probe() {
-	if bytes, err := l.system.resident(); err == nil {
-		l.history.Add(history.Record{Kind: history.Probe, Process: name, Bytes: bytes})
+	for _, p := range l.system.parts {
+		if bytes, err := p.resident(); err == nil {
+			l.history.Add(history.Record{Kind: history.Probe, Process: p.name, Bytes: bytes})
+		}
 	}
 }
 

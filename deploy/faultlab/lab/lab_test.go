@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // What takes little time is done here, and all of it by confab faultlab. With -short the faults may miss every message.
 func TestNothingIsLostUnderFaults(t *testing.T) {
 	var written, log bytes.Buffer
-	config := lab.Config{Command: []string{program, "up"}, Data: t.TempDir(), Seed: 1, Lasts: 10 * time.Second, Faults: []string{"kill", "cut", "kill twice"}, Log: &log}
+	config := lab.Config{Program: program, Data: t.TempDir(), Seed: 1, Lasts: 10 * time.Second, Faults: []string{"kill", "cut", "kill twice"}, Log: &log}
 	if testing.Short() {
 		config.Lasts, config.Faults = 3*time.Second, config.Faults[:2]
 	}

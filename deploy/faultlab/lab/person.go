@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/confab-im/confab/deploy/faultlab/history"
@@ -33,6 +34,8 @@ type person struct {
 	client *client.Client
 	random *rand.Rand
 	count  int
+
+	connects atomic.Int64 // how often it was connected
 
 	mu   sync.Mutex
 	seen map[subjects.Conversation]wire.Seq // the newest entry shown
@@ -129,6 +132,7 @@ func (p *person) shown(c subjects.Conversation) wire.Seq {
 func (p *person) observe(event client.Event) {
 	switch event := event.(type) {
 	case *client.Connected:
+		p.connects.Add(1)
 		p.record(history.Record{Kind: history.Connect})
 	case *client.Disconnected:
 		p.record(history.Record{Kind: history.Close})

@@ -1,79 +1,121 @@
 package lab
 
 import (
+	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
 )
 
-// proxy stands between two parts and is the network that fails: it passes bytes on, cuts every connection, or swallows what both sides say
-// while their connections look fine.
+// proxy stands between two parts and is the network that fails. It passes bytes on to the first of its targets that takes a connection.
 type proxy struct {
+	name     string // as the history calls it, such as clients-1 or send-1
+	kind     string // whose link it is: clients, edge, function
 	listener net.Listener
 	wg       sync.WaitGroup
 
-	mu     sync.Mutex
-	target string
-	cut    bool
-	open   map[net.Conn]bool
-	flow   *sync.Cond // broadcast when stalled ends
-	stall  bool
+	mu      sync.Mutex // guards what follows
+	targets []string
+	first   int // the target that the next connection tries first
+	spread  bool
+	open    map[*pair]bool
+	changed *sync.Cond // broadcast when trouble changes
+	trouble trouble
+	frames  func() filter // a new one for each connection; nil = bytes pass as they come
+	passed  int64         // bytes, both ways
 }
 
+// filter lets pass what is not to be swallowed of what a server says.
+type filter interface{ pass(data []byte) []byte }
+
+// The two ways through a proxy.
+const (
+	up   = 0 // from who connected
+	down = 1 // to who connected
+)
+
+// trouble is what is wrong with the network. The zero value is a network that works.
+type trouble struct {
+	cut   bool                 // no connection stays, none is made
+	stall [2]bool              // nothing passes this way; who sends does not notice
+	delay func() time.Duration // that each piece waits, nil = none
+	slow  bool                 // a few bytes at a time
+	reset bool                 // the next piece of each connection ends in its middle, and the connection with it
+}
+
+// pair is one connection through a proxy.
+type pair struct{ from, to net.Conn }
+
 // newProxy listens on a free port of the loopback interface.
-func newProxy() (*proxy, error) {
+func newProxy(name, kind string) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: listener, open: map[net.Conn]bool{}}
-	p.flow = sync.NewCond(&p.mu)
+	p := &proxy{name: name, kind: kind, listener: listener, open: map[*pair]bool{}}
+	p.changed = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	return p, nil
 }
 
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
-// to has new connections go to an address.
-func (p *proxy) to(target string) {
+// to has new connections go to the first of these addresses that takes them.
+func (p *proxy) to(targets ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.target = target
+	p.targets = targets
 }
 
-// setCut ends all connections and refuses new ones until it is taken back.
-func (p *proxy) setCut(cut bool) {
+// setTrouble makes the network as bad as it says; the zero value mends it.
+func (p *proxy) setTrouble(t trouble) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = cut
-	if cut {
+	p.trouble = t
+	if t.cut {
 		p.endAll()
+	}
+	p.changed.Broadcast()
+}
+
+// forget ends all connections as a router does that has lost its memory: what was on its way is gone, and both sides learn of it when they speak.
+func (p *proxy) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endAll()
+	p.changed.Broadcast()
+}
+
+// endAll is called with the lock.
+func (p *proxy) endAll() {
+	for conn := range p.open {
+		conn.reset()
+		delete(p.open, conn)
 	}
 }
 
-// setStall swallows nothing and passes nothing on, until it is taken back.
-func (p *proxy) setStall(stall bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stall = stall
-	p.flow.Broadcast()
-}
-
-// endAll closes every connection. mu is held.
-func (p *proxy) endAll() {
-	for conn := range p.open {
+// reset closes both ends so that the kernel throws away what it holds and says so to the other side.
+func (c *pair) reset() {
+	for _, conn := range []net.Conn{c.from, c.to} {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
 		_ = conn.Close()
 	}
 }
 
+// connections returns how many there are.
+func (p *proxy) connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open)
+}
+
 func (p *proxy) close() {
 	_ = p.listener.Close()
-	p.mu.Lock()
-	p.cut, p.stall = true, false
-	p.endAll()
-	p.flow.Broadcast()
-	p.mu.Unlock()
+	p.setTrouble(trouble{cut: true})
 	p.wg.Wait()
 }
 
@@ -88,61 +130,75 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) connect(from net.Conn) {
-	p.mu.Lock()
-	target := p.target
-	p.mu.Unlock()
-	to, err := net.DialTimeout("tcp", target, 2*time.Second)
-	if err != nil {
+	to := p.dial()
+	if to == nil {
 		_ = from.Close()
 		return
 	}
-	if !p.add(from, to) {
+	conn := &pair{from, to}
+	p.mu.Lock()
+	if p.trouble.cut {
+		p.mu.Unlock()
+		conn.reset()
 		return
 	}
-	defer p.remove(from, to)
+	p.open[conn] = true
+	var filter filter
+	if p.frames != nil {
+		filter = p.frames()
+	}
+	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(to, from) })
-	p.copy(from, to)
+	both.Go(func() { p.copy(conn, up, nil) })
+	p.copy(conn, down, filter)
 	both.Wait()
+	p.mu.Lock()
+	delete(p.open, conn)
+	p.mu.Unlock()
+	_, _ = from.Close(), to.Close()
 }
 
-// add notes both ends of a connection, or closes them where nothing may pass.
-func (p *proxy) add(conns ...net.Conn) bool {
+// dial connects to the first target that answers; with spread each connection begins at the next one, as at a balancer of load.
+func (p *proxy) dial() net.Conn {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		if p.cut {
-			_ = conn.Close()
-			continue
+	cut, targets, first := p.trouble.cut, p.targets, p.first
+	if p.spread && len(targets) > 0 {
+		p.first = (p.first + 1) % len(targets)
+	}
+	p.mu.Unlock()
+	if cut {
+		return nil
+	}
+	for i := range targets {
+		target := targets[(first+i)%len(targets)]
+		if target == "" {
+			continue // its program has not said yet where it serves
 		}
-		p.open[conn] = true
+		if to, err := net.DialTimeout("tcp", target, 2*time.Second); err == nil {
+			return to
+		}
 	}
-	return !p.cut
+	return nil
 }
 
-func (p *proxy) remove(conns ...net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		_ = conn.Close()
-		delete(p.open, conn)
+// copy passes on what comes one way, and ends both ways when one ends.
+func (p *proxy) copy(conn *pair, way int, filter filter) {
+	from, to := conn.from, conn.to
+	if way == down {
+		from, to = to, from
 	}
-}
-
-// copy passes on what comes, and ends both ways when one ends.
-func (p *proxy) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		p.mu.Lock()
-		for p.stall {
-			p.flow.Wait()
+		data := buffer[:n]
+		if filter != nil {
+			data = filter.pass(data)
 		}
-		p.mu.Unlock()
-		if n > 0 {
-			if _, failed := to.Write(buffer[:n]); err == nil {
-				err = failed
-			}
+		if !p.flow(conn, way) {
+			return
+		}
+		if len(data) > 0 && !p.send(conn, to, way, data) {
+			return
 		}
 		if err != nil {
 			if err != io.EOF {
@@ -152,4 +208,59 @@ func (p *proxy) copy(to, from net.Conn) {
 			return
 		}
 	}
+}
+
+// flow waits while nothing passes, and reports whether the connection is still there.
+func (p *proxy) flow(conn *pair, way int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.trouble.stall[way] && p.open[conn] {
+		p.changed.Wait()
+	}
+	return p.open[conn]
+}
+
+// send writes data as the trouble of the moment lets it, and reports whether the connection is to go on.
+func (p *proxy) send(conn *pair, to net.Conn, way int, data []byte) bool {
+	p.mu.Lock()
+	now := p.trouble
+	p.passed += int64(len(data))
+	p.mu.Unlock()
+	switch {
+	case now.reset && len(data) > 1:
+		_, _ = to.Write(data[:1+rand.IntN(len(data)-1)])
+		conn.reset()
+		return false
+	case now.delay != nil:
+		time.Sleep(now.delay())
+	}
+	for len(data) > 0 {
+		n := len(data)
+		if p.isSlow() {
+			n = min(n, 16)
+			time.Sleep(4 * time.Millisecond)
+			if !p.flow(conn, way) {
+				return false
+			}
+		}
+		if _, err := to.Write(data[:n]); err != nil {
+			conn.reset()
+			return false
+		}
+		data = data[n:]
+	}
+	return true
+}
+
+func (p *proxy) isSlow() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trouble.slow
+}
+
+// during makes the network bad for a time, and mends it.
+func (p *proxy) during(ctx context.Context, t trouble, d time.Duration) {
+	p.setTrouble(t)
+	sleep(ctx, d)
+	p.setTrouble(trouble{})
 }

@@ -3,14 +3,11 @@ package lab
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/confab-im/confab/deploy/faultlab/history"
 	"github.com/confab-im/confab/deploy/natsconfig"
-	"github.com/confab-im/confab/deploy/standalone"
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -129,7 +126,7 @@ func (l *Lab) fresh(ctx context.Context, p *person, c subjects.Conversation) (al
 	if err != nil {
 		return nil, err
 	}
-	device, err := client.Dial(ctx, "http://"+l.system.front.address(), client.WithPassword(p.user, password), client.WithDevice("fresh"))
+	device, err := client.Dial(ctx, l.url(0), client.WithPassword(p.user, password), client.WithDevice("fresh"))
 	if err != nil {
 		return nil, err
 	}
@@ -151,11 +148,7 @@ func (l *Lab) fresh(ctx context.Context, p *person, c subjects.Conversation) (al
 
 // stream reads what the store itself has, past all of confab, as the user who may only look.
 func (l *Lab) stream(ctx context.Context, _ *person, c subjects.Conversation) (all []wire.Entry, err error) {
-	config, ok := standalone.Local(l.config.Data, natsconfig.Viewer)
-	if !ok {
-		return nil, errors.New("the data directory does not say how to reach its NATS server")
-	}
-	nc, _, err := config.Connect("faultlab", slog.New(slog.DiscardHandler))
+	nc, err := l.system.connect(natsconfig.Viewer)
 	if err != nil {
 		return nil, err
 	}
