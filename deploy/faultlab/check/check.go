@@ -39,8 +39,15 @@ const (
 	ViewLate         Defect = "view-late"          // a connected client showed an entry long after others had it
 	ViewBehind       Defect = "view-behind"        // a client that follows a conversation was not at its head at the end
 	Leak             Defect = "leak"               // a client showed an entry of a time in which its user was no member
-	AcceptedRemoved  Defect = "accepted-removed"   // a send was acknowledged that began after the acknowledged removal of its user
-	MarkWentBack     Defect = "mark-went-back"     // a user read a smaller read mark than before
+	AcceptedRemoved  Defect = "accepted-removed"   // a message stands where its user was no member, such as after the removal
+	RecalledShown    Defect = "recalled-shown"     // the words of a recalled message are still read
+	RevokedOpen      Defect = "revoked-open"       // a session went on for too long after its end was acknowledged
+	MarkWentBack     Defect = "mark-went-back"     // a user read a smaller read mark than before, or one before a post of its own
+	UnreadWrong      Defect = "unread-wrong"       // what a client reads as unread is not what others said after its mark
+	ReturnLate       Defect = "return-late"        // a client that was away did not come to the head in time
+	NotLimited       Defect = "not-limited"        // a client misbehaved and nothing limited it
+	ReadyLied        Defect = "ready-lied"         // a process said that it is ready while no send could be stored
+	BareTimeout      Defect = "bare-timeout"       // the store took nothing, and a client was not told so
 	PresenceStale    Defect = "presence-stale"     // a user was shown for too long as what the user no longer was
 	PresenceFlapped  Defect = "presence-flapped"   // a user who was connected all the time was shown as offline
 	MemoryNotReturns Defect = "memory-not-returns" // a process kept more memory than it had at rest
@@ -49,7 +56,8 @@ const (
 // defects is all of them.
 var defects = []Defect{
 	NotQuiet, TruthDiffers, TruthGap, LostFirst, Lost, LostLast, Moved, Altered, Twice, Disagreed, Phantom, RejectedStored, RealTimeOrder, DeviceOrder,
-	ViewHole, ViewRepeat, ViewAltered, ViewLate, ViewBehind, Leak, AcceptedRemoved, MarkWentBack, PresenceStale, PresenceFlapped, MemoryNotReturns,
+	ViewHole, ViewRepeat, ViewAltered, ViewLate, ViewBehind, Leak, AcceptedRemoved, RecalledShown, RevokedOpen, MarkWentBack, UnreadWrong, ReturnLate, NotLimited,
+	ReadyLied, BareTimeout, PresenceStale, PresenceFlapped, MemoryNotReturns,
 }
 
 // Finding is one defect in one place.
@@ -86,12 +94,22 @@ type Bounds struct {
 	Heal         time.Duration // until a connected client shows what others have; default 10 s, twice what is promised, since two processors carry it all
 	MemoryGrowth float64       // of a process at rest at the end, to its rest at the beginning; default 1.5
 	MemorySlack  uint64        // bytes more than that; default 128 MiB, which two passwords take while they are hashed
+	Revocation   time.Duration // from the acknowledged end of a session to the end of its connections; default 2 s
+	Settles      time.Duration // until what has no place in the log, such as a signal, follows a change of membership; default 2 s
+	Return       time.Duration // until a client that was away is at the head; default 60 s
+	Limited      time.Duration // until a client that misbehaves is limited; default 30 s
+	Ready        time.Duration // until readiness says that nothing can be stored; default 5 s
 	AllowCalm    bool          // a run without faults is no failure: the tests of the driver itself
 }
 
 func (b Bounds) withDefaults() Bounds {
 	b.Presence = cmp.Or(b.Presence, 15*time.Second)
 	b.Heal = cmp.Or(b.Heal, 10*time.Second)
+	b.Revocation = cmp.Or(b.Revocation, 2*time.Second)
+	b.Settles = cmp.Or(b.Settles, 2*time.Second)
+	b.Return = cmp.Or(b.Return, time.Minute)
+	b.Limited = cmp.Or(b.Limited, 30*time.Second)
+	b.Ready = cmp.Or(b.Ready, 5*time.Second)
 	b.MemoryGrowth = cmp.Or(b.MemoryGrowth, 1.5)
 	b.MemorySlack = cmp.Or(b.MemorySlack, 128<<20)
 	return b
@@ -103,6 +121,13 @@ type judge struct {
 	bounds   Bounds
 	findings []Finding
 	latest   time.Duration // the longest that a connected client waited for an entry that others had
+	seen
+}
+
+// seen is what the checks measure on their way.
+type seen struct {
+	revoked, caughtUp, limited, alone, beside, denied, regained, offline, online []time.Duration
+	marked, missed                                                               int
 }
 
 // History judges the records of one run, which must be in the order of time.
@@ -122,7 +147,13 @@ func History(records []history.Record, bounds Bounds) Verdict {
 		j.late(id, c)
 		j.membership(id, c)
 	}
+	j.heard()
+	j.sessions()
 	j.marks()
+	j.unread()
+	j.returns()
+	j.abuse()
+	j.readiness()
 	j.presence()
 	j.memory()
 	slices.SortStableFunc(j.findings, func(a, b Finding) int {

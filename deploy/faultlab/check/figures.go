@@ -17,7 +17,7 @@ type Figures struct {
 	Acknowledged  int            `json:"acknowledged"`   // messages
 	Rejected      int            `json:"rejected"`       // tries
 	Unknown       int            `json:"unknown"`        // tries
-	Duplicates    int            `json:"duplicates"`     // acknowledgements of a try before
+	Duplicates    int            `json:"duplicates"`     // acknowledgements of a try before whose answer never came
 	UnknownStored int            `json:"unknown_stored"` // messages with an unknown try that are there
 	Shown         int            `json:"shown"`          // entries, over all clients
 	Clients       int            `json:"clients"`
@@ -28,11 +28,30 @@ type Figures struct {
 	LatestShown   time.Duration  `json:"latest_shown"` // the longest that a connected client waited for an entry that others had, with nothing broken
 	Lasted        time.Duration  `json:"lasted"`
 
-	Exposes history.Exposure `json:"exposes,omitempty"` // the most that one of the faults was meant to hit
+	Exposes    history.Exposure `json:"exposes,omitempty"`     // the most that one of the faults was meant to hit
+	Copied     int              `json:"copied,omitempty"`      // messages that several devices of a user tried at once
+	CopiesMost int              `json:"copies_most,omitempty"` // tries of one message under way at once
+	Membership Membership       `json:"membership,omitzero"`
+	Revoked    Times            `json:"revoked,omitzero"`  // from the acknowledged end of a session to the end of its last connection
+	Marks      int              `json:"marks,omitempty"`   // that were read
+	Returned   Times            `json:"returned,omitzero"` // from the first try to connect to the head, of clients that were away
+	Missed     int              `json:"missed,omitempty"`  // entries, the most that a client was away for
+	Abuse      Abuse            `json:"abuse,omitzero"`
+	Ready      Ready            `json:"ready,omitzero"`
+	Offline    Times            `json:"offline,omitzero"` // from the end of the last connection of a user to others who see it
+	Online     Times            `json:"online,omitzero"`  // from the first connection
 }
 
 func (j *judge) figures() Figures {
-	f := Figures{Faults: map[string]int{}, Clients: len(j.clients), LatestShown: j.latest}
+	f := Figures{Faults: map[string]int{}, Clients: len(j.clients), LatestShown: j.latest, Membership: j.memberships(), Revoked: timesOf(j.revoked), Marks: j.marked, Returned: timesOf(j.caughtUp),
+		Missed: j.missed, Abuse: Abuse{timesOf(j.limited), timesOf(j.alone), timesOf(j.beside)}, Ready: Ready{timesOf(j.denied), timesOf(j.regained)},
+		Offline: timesOf(j.offline), Online: timesOf(j.online)}
+	f.Copied, f.CopiesMost = j.copies()
+	for _, a := range j.attempts {
+		if a.duplicate && a.again {
+			f.Duplicates++
+		}
+	}
 	for _, c := range j.conversations {
 		stored := map[sendID]bool{}
 		for _, r := range c.log {
@@ -79,9 +98,6 @@ func (j *judge) times(f *Figures) {
 			open--
 			if r.Kind != history.OK {
 				continue
-			}
-			if r.Duplicate {
-				f.Duplicates++
 			}
 			f.LongestGap = max(f.LongestGap, r.At-since)
 			since = r.At

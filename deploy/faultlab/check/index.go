@@ -15,7 +15,8 @@ type run struct {
 	records       []history.Record
 	conversations map[subjects.Conversation]*conversation
 	clients       map[client]*line
-	broken        []span // when something was broken
+	broken        []trouble // when something was broken
+	attempts      []attempt // by their begin
 	quiet         bool
 }
 
@@ -59,8 +60,9 @@ type conversation struct {
 	log   map[wire.Seq]history.Record // the truth by seq, once all sources agree
 	head  wire.Seq
 	stays map[subjects.User][]stay
-	ends  []history.Record // acknowledged ends of memberships
+	outs  map[subjects.User][]span // when a user was certainly no member: from an acknowledged end to the next time somebody asks for it back
 
+	recalled map[wire.Seq]bool
 	founders []subjects.User
 }
 
@@ -99,6 +101,7 @@ func (s *send) acked() (ack, bool) {
 
 func index(records []history.Record) *run {
 	r := &run{records: records, conversations: map[subjects.Conversation]*conversation{}, clients: map[client]*line{}, broken: breaks(records)}
+	r.attempts = findAttempts(records)
 	for _, rec := range records {
 		switch rec.Kind {
 		case history.Invoke, history.OK, history.Reject, history.Unknown:
@@ -113,9 +116,13 @@ func index(records []history.Record) *run {
 			c := r.of(rec.Conversation)
 			c.founders = append(c.founders, rec.User)
 		case history.Member:
-			if rec.Change == wire.ChangeRemoved || rec.Change == wire.ChangeLeft || rec.Change == wire.ChangeBanned {
+			if ends(rec.Change) {
 				c := r.of(rec.Conversation)
-				c.ends = append(c.ends, rec)
+				c.outs[rec.User] = append(c.outs[rec.User], span{rec.At, forever})
+			}
+		case history.Asked:
+			if out := r.of(rec.Conversation).outs[rec.User]; rec.Change != "" && !ends(rec.Change) && len(out) > 0 {
+				out[len(out)-1].to = min(out[len(out)-1].to, rec.At)
 			}
 		case history.Connect:
 			r.line(rec).connect(rec.At)
@@ -128,10 +135,34 @@ func index(records []history.Record) *run {
 	return r
 }
 
+// ends reports whether a change ends a membership.
+func ends(change wire.MemberChange) bool {
+	return change == wire.ChangeRemoved || change == wire.ChangeLeft || change == wire.ChangeBanned
+}
+
+// trouble is the time of a fault.
+type trouble struct {
+	span
+	name string
+}
+
+// calmSince returns from when on no fault stood in the way of what had to happen from one moment on within a time; forever where one never ended.
+func (r *run) calmSince(from, within time.Duration) time.Duration {
+	for _, f := range r.broken {
+		if f.from < from+within && f.to > from {
+			from = max(from, f.to)
+			if from == forever {
+				return from
+			}
+		}
+	}
+	return from
+}
+
 func (r *run) of(id subjects.Conversation) *conversation {
 	c := r.conversations[id]
 	if c == nil {
-		c = &conversation{id: id, sends: map[sendID]*send{}, views: map[client][]history.Record{}, truth: map[history.Source][]history.Record{}}
+		c = &conversation{id: id, sends: map[sendID]*send{}, views: map[client][]history.Record{}, truth: map[history.Source][]history.Record{}, outs: map[subjects.User][]span{}}
 		r.conversations[id] = c
 	}
 	return c

@@ -84,20 +84,20 @@ func (j *judge) due(who client, known, shown time.Duration) (time.Duration, bool
 }
 
 // breaks returns when something was broken: from each fault to the heal of the same name, or to the end.
-func breaks(records []history.Record) []span {
-	var all []span
+func breaks(records []history.Record) []trouble {
+	var all []trouble
 	open := map[string][]int{}
 	for _, r := range records {
 		switch r.Kind {
 		case history.Fault:
 			open[r.Fault] = append(open[r.Fault], len(all))
-			all = append(all, span{r.At, forever})
+			all = append(all, trouble{span{r.At, forever}, r.Fault})
 		case history.Heal:
 			if list := open[r.Fault]; len(list) > 0 {
 				all[list[0]].to, open[r.Fault] = r.At, list[1:]
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	slices.SortFunc(all, func(a, b trouble) int { return cmp.Compare(a.from, b.from) })
 	return all
 }

@@ -12,6 +12,12 @@ var pageSource string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"short": func(d time.Duration) string { return d.Round(time.Millisecond).String() },
+	"row": func(what string, times Times) any {
+		return struct {
+			What  string
+			Times Times
+		}{what, times}
+	},
 	"share": func(part, whole int) int { return part * 100 / max(1, whole) },
 }).Parse(pageSource))
 

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"time"
+
 	"github.com/confab-im/confab/deploy/faultlab/history"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -35,26 +37,34 @@ func (j *judge) views(id subjects.Conversation, c *conversation) {
 func (j *judge) shown(id subjects.Conversation, c *conversation, who client, r history.Record) {
 	truth, there := c.log[r.Seq]
 	switch {
-	case !there || r.From != truth.From || r.Entry != truth.Entry || r.Body != truth.Body:
+	case !there || r.From != truth.From || r.Entry != truth.Entry || r.Body != truth.Body && !c.recalledSay(truth, r.Body):
 		j.findf(ViewAltered, id, r.Seq, r.At, who.String(), "shown as %q by %s, and at the end it is %q by %s", r.Body, r.From, truth.Body, truth.From)
 	case !c.member(who.user, r.Seq):
 		j.findf(Leak, id, r.Seq, r.At, who.String(), "%s was no member then", who.user)
 	}
 }
 
-// membership finds sends that were taken from users who had been removed.
+// recalledSay reports whether a recalled entry may be shown with such a body: with its own until the recall, and with none after it.
+func (c *conversation) recalledSay(truth history.Record, body string) bool {
+	if !c.recalled[truth.Seq] {
+		return false
+	}
+	s := c.sends[sendID{truth.From, truth.ClientID}]
+	return body == "" || s != nil && s.body == body
+}
+
+// membership finds messages of users who were no members. The log alone decides: what stands after a removal was taken after it.
 func (j *judge) membership(id subjects.Conversation, c *conversation) {
-	for _, s := range c.sorted() {
-		first, ok := s.acked()
-		if !ok || c.member(s.user, first.seq) {
+	for seq := wire.Seq(1); seq <= c.head; seq++ {
+		r := c.log[seq]
+		if r.Entry != wire.KindMessage || c.member(r.From, seq) {
 			continue
 		}
-		for _, end := range c.ends {
-			if end.User == s.user && end.At < s.began {
-				j.findf(AcceptedRemoved, id, first.seq, s.began, string(s.user), "begun after the removal was acknowledged at %v", end.At)
-				break
-			}
+		began := time.Duration(0)
+		if s := c.sends[sendID{r.From, r.ClientID}]; s != nil {
+			began = s.began
 		}
+		j.findf(AcceptedRemoved, id, seq, began, string(r.From), "%s was no member when this was stored", r.From)
 	}
 }
 

@@ -9,16 +9,33 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// recalls returns what was recalled, which is read without its words.
+func recalls(log []history.Record) map[wire.Seq]bool {
+	list := map[wire.Seq]bool{}
+	for _, r := range log {
+		if r.Entry == wire.KindRecall {
+			list[r.Target] = true
+		}
+	}
+	return list
+}
+
 // truth compares what the sources say of a conversation and makes its log. It reports whether there is one truth.
 func (j *judge) truth(id subjects.Conversation, c *conversation) bool {
 	sources := []history.Source{history.Stream, history.Forward, history.Backward, history.Fresh}
 	base := c.truth[sources[0]]
+	c.recalled = recalls(base)
 	for _, source := range sources[1:] {
 		list := slices.Clone(c.truth[source])
 		if source == history.Backward {
 			slices.Reverse(list)
 		}
-		if at, same := samePlace(base, list); !same {
+		for _, r := range list {
+			if c.recalled[r.Seq] && r.Body != "" {
+				j.findf(RecalledShown, id, r.Seq, 0, "", "%s reads %q, which was recalled", source, r.Body)
+			}
+		}
+		if at, same := c.samePlace(base, list); !same {
 			j.findf(TruthDiffers, id, wire.Seq(at+1), 0, "", "%s has %d entries and %s has %d; the first difference is at place %d", sources[0], len(base), source, len(list), at+1)
 			return false
 		}
@@ -39,17 +56,17 @@ func (j *judge) truth(id subjects.Conversation, c *conversation) bool {
 }
 
 // samePlace returns the first place at which two lists of entries differ.
-func samePlace(a, b []history.Record) (place int, same bool) {
+func (c *conversation) samePlace(a, b []history.Record) (place int, same bool) {
 	for i := range max(len(a), len(b)) {
-		if i >= len(a) || i >= len(b) || !sameEntry(a[i], b[i]) {
+		if i >= len(a) || i >= len(b) || !c.sameEntry(a[i], b[i]) {
 			return i, false
 		}
 	}
 	return 0, true
 }
 
-func sameEntry(a, b history.Record) bool {
-	return a.Seq == b.Seq && a.From == b.From && a.Entry == b.Entry && a.Body == b.Body && a.ClientID == b.ClientID && a.User == b.User && a.Change == b.Change
+func (c *conversation) sameEntry(a, b history.Record) bool {
+	return a.Seq == b.Seq && a.From == b.From && a.Entry == b.Entry && (a.Body == b.Body || c.recalled[a.Seq]) && a.ClientID == b.ClientID && a.User == b.User && a.Change == b.Change
 }
 
 // sends compares what was acknowledged with what is there.
@@ -70,7 +87,7 @@ func (j *judge) sends(id subjects.Conversation, c *conversation) {
 		switch {
 		case s == nil:
 			j.findf(Phantom, id, seq, 0, string(r.From), "nobody sent %q", r.Body)
-		case s.body != r.Body:
+		case s.body != r.Body && !(c.recalled[seq] && r.Body == ""): // what was recalled may have been erased
 			j.findf(Altered, id, seq, s.began, string(r.From), "%q is stored as %q", s.body, r.Body)
 		case len(s.acks) == 0 && s.unknown == 0 && s.rejects > 0:
 			j.findf(RejectedStored, id, seq, s.last, string(r.From), "all %d tries were refused", s.rejects)

@@ -40,6 +40,14 @@ const (
 	Probe    Kind = "probe"    // Bytes of a server's memory
 	Quiet    Kind = "quiet"    // all faults are over and every client has nothing left to send
 	Truth    Kind = "truth"    // an entry as Source has it at the end; the entries of a source come in its own order
+	Asked    Kind = "asked"    // a client begins to ask for what its next record of Change, or its next Mark, answers
+	Heard    Kind = "heard"    // a connection is told something of Conversation beside what its client shows: Event names what, of the entry Seq or of none
+	Unread   Kind = "unread"   // at rest a client reads that Count messages are after its mark Seq
+	Revoke   Kind = "revoke"   // the end of Session of User on Device is acknowledged
+	Abuse    Kind = "abuse"    // a client begins to misbehave: Fault names how
+	Limited  Kind = "limited"  // it is limited: by a refusal with Code, or by the end of its connection with Closed
+	Return   Kind = "return"   // a client that was away begins to connect; Seq is what it has to reach in Conversation
+	Ready    Kind = "ready"    // Process says from now on that it is ready, or with a Body that it is not and why
 )
 
 // Source says how the truth at the end was read. All must agree.
@@ -84,6 +92,11 @@ type Record struct {
 	Process      string                `json:"process,omitempty"`
 	Asked        bool                  `json:"asked,omitempty"` // the process was made to end; otherwise Body says how it ended
 	Bytes        uint64                `json:"bytes,omitempty"`
+	Target       wire.Seq              `json:"target,omitempty"`  // the entry that an entry speaks of
+	Event        string                `json:"event,omitempty"`   // of the protocol, or the call that told
+	Session      string                `json:"session,omitempty"` // of a client, when it is signed in and when that is revoked
+	Closed       wire.CloseCode        `json:"closed,omitempty"`  // the code with which a connection ended, where there was one
+	Count        uint64                `json:"count,omitempty"`
 }
 
 // Writer writes records from many goroutines; what it writes is in the order of At. The first error sticks and Flush returns it.

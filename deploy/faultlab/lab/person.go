@@ -76,6 +76,9 @@ func (p *person) say(done context.Context, c subjects.Conversation, words string
 			outcome.Kind, outcome.Code = history.Reject, refusal.Code
 		default:
 			outcome.Kind = history.Unknown
+			if refused {
+				outcome.Code = refusal.Code
+			}
 		}
 		p.record(outcome)
 		if outcome.Kind == history.Reject && !passing[outcome.Code] {
@@ -133,9 +136,13 @@ func (p *person) observe(event client.Event) {
 	switch event := event.(type) {
 	case *client.Connected:
 		p.connects.Add(1)
-		p.record(history.Record{Kind: history.Connect})
+		p.record(history.Record{Kind: history.Connect, Session: event.Welcome.Session})
 	case *client.Disconnected:
-		p.record(history.Record{Kind: history.Close})
+		closed := history.Record{Kind: history.Close}
+		if why, ok := errors.AsType[*client.CloseError](event.Err); ok {
+			closed.Closed = why.Code
+		}
+		p.record(closed)
 	case *wire.PresenceChange:
 		p.record(history.Record{Kind: history.Presence, From: event.User, State: event.State})
 	}
@@ -143,7 +150,7 @@ func (p *person) observe(event client.Event) {
 
 // entryRecord returns an entry as it stands in a history; kind and conversation are the caller's.
 func entryRecord(e wire.Entry) history.Record {
-	r := history.Record{Seq: e.Seq, From: e.From, Entry: e.Kind, ClientID: e.ClientID}
+	r := history.Record{Seq: e.Seq, From: e.From, Entry: e.Kind, ClientID: e.ClientID, Target: e.Target}
 	switch e.Kind {
 	case wire.KindMessage:
 		r.Body = words(e.Body)
