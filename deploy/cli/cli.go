@@ -49,6 +49,7 @@ func init() {
 		{"functions", "show functions, replay one, or look at what it could not handle", aboutFunctions},
 		{"new", "write the first files of a function of your own", newThing},
 		{"faultlab", "break this program on purpose and check that nothing is lost", faultlab},
+		{"bench", "measure this program, or a confab elsewhere, beside a floor", measure},
 		{"errors", "explain an error code, or list them all", explain},
 		{"version", "print the version", version},
 		{"help", "list the commands", help},

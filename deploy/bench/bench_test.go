@@ -1,0 +1,87 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/confab-im/confab/deploy/bench"
+	"github.com/confab-im/confab/deploy/cli"
+	"github.com/confab-im/confab/deploy/process"
+)
+
+// TestMain makes this program confab where it is started as such: by the scenarios, which start the children that they measure.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		process.Main(cli.Main)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// figures says which figures of a scenario must be there, and whether each has a floor.
+var figures = map[string]map[string]bool{
+	"direct": {"as fast as it goes": true, "send → ok, p50 at a quarter": true, "send → other socket, p50 at a quarter": false},
+}
+
+func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {
+	for _, name := range bench.Names() {
+		t.Run(name, func(t *testing.T) {
+			report, err := bench.Run(t.Context(), bench.Config{
+				Command: []string{os.Args[0]}, Scenarios: []string{name}, Sync: bench.SyncDefault, Lasts: 150 * time.Millisecond, Rounds: 1, People: 8, Seed: 1, Entries: 600,
+				Ping: time.Second, Dir: t.TempDir(), Line: "confab bench", Version: "0.0.0",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(report.Scenarios) != 1 || report.Scenarios[0].Name != name || report.Scenarios[0].Lost+report.Scenarios[0].Refused != 0 {
+				t.Fatalf("the report is %+v", report)
+			}
+			for figure, floor := range figures[name] {
+				i := slices.IndexFunc(report.Scenarios[0].Figures, func(f bench.Figure) bool { return f.Name == figure })
+				if i < 0 {
+					t.Errorf("there is no figure %q among %+v", figure, report.Scenarios[0].Figures)
+					continue
+				}
+				if f := report.Scenarios[0].Figures[i]; f.Confab.Median <= 0 || floor != (f.Floor != nil) || floor && f.Ratio <= 0 || f.Confab.Min > f.Confab.Max {
+					t.Errorf("%s is %+v against %+v", figure, f, f.Floor)
+				}
+			}
+			readable(t, report)
+		})
+	}
+}
+
+// readable checks what is written of a report.
+func readable(t *testing.T, report bench.Report) {
+	t.Helper()
+	var text bytes.Buffer
+	if err := report.WriteJSON(&text); err != nil {
+		t.Fatal(err)
+	}
+	var again bench.Report
+	if err := json.Unmarshal(text.Bytes(), &again); err != nil || len(again.Scenarios) != len(report.Scenarios) {
+		t.Errorf("the JSON reads as %+v, %v", again, err)
+	}
+	text.Reset()
+	if err := report.WritePlot(&text); err != nil {
+		t.Fatal(err)
+	}
+	for decoder := xml.NewDecoder(&text); ; {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("the plot is no XML: %v", err)
+		}
+	}
+	if err := report.WriteTable(&text); err != nil || !strings.Contains(text.String(), "0 lost, 0 refused") {
+		t.Errorf("the table is %s, %v", text.String(), err)
+	}
+}

@@ -1,0 +1,222 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// underWay is how many messages of a lane may be on their way to the other socket before the oldest is forgotten.
+const underWay = 512
+
+// mail posts on lanes, one a conversation with one who posts in it, and follows every message to the sockets of those who should get it.
+type mail struct {
+	lanes []*lane
+	run   uint32 // in client ids, so that those of another mail are not taken for this one's
+	text  string
+
+	phase     atomic.Pointer[phase]
+	delivered atomic.Uint64
+	acked     atomic.Uint64
+	forgotten atomic.Uint64 // more on their way than a lane remembers
+}
+
+// phase is what is measured at the moment: deliveries of messages that were due from a time on.
+type phase struct {
+	from    time.Time
+	latency *Histogram
+}
+
+// lane is one who posts in one conversation.
+type lane struct {
+	from         *socket
+	conversation subjects.Conversation
+	receivers    int // sockets that get what is posted
+
+	mu   sync.Mutex // guards what follows
+	next uint32
+	sent [underWay]letter
+}
+
+// letter is one message on its way.
+type letter struct {
+	number uint32
+	due    time.Time
+	left   int // receivers that do not have it yet; 0 = done
+	acked  bool
+	done   func() // called when it is acknowledged and everybody has it; may be nil
+}
+
+func newMail(r *run) *mail {
+	return &mail{run: r.random.Uint32() >> 2, text: strings.Repeat("x", r.config.Bytes)}
+}
+
+// add adds a lane and returns its number.
+func (m *mail) add(from *socket, conversation subjects.Conversation, receivers int) int {
+	m.lanes = append(m.lanes, &lane{from: from, conversation: conversation, receivers: receivers})
+	return len(m.lanes) - 1
+}
+
+// begin begins a phase, in which deliveries of messages that are due from now plus warm on are recorded.
+func (m *mail) begin(warm time.Duration) *phase {
+	p := &phase{from: time.Now().Add(warm), latency: &Histogram{}}
+	m.phase.Store(p)
+	return p
+}
+
+// post is the operation of a load: it is done when the message is acknowledged.
+func (m *mail) post(lane int, due time.Time, done func(error)) { m.send(lane, due, done, nil) }
+
+// send posts and calls done when the post is answered, and whole when everybody has the message besides.
+func (m *mail) send(number int, due time.Time, done func(error), whole func()) {
+	l := m.lanes[number]
+	l.mu.Lock()
+	l.next++
+	count := l.next
+	slot := &l.sent[count%underWay]
+	if slot.left > 0 {
+		m.forgotten.Add(1)
+	}
+	*slot = letter{number: count, due: due, left: l.receivers, done: whole}
+	l.mu.Unlock()
+	data := make([]byte, 0, 128+len(l.conversation)+len(m.text))
+	data = append(append(data, `{"conversation":"`...), l.conversation...)
+	data = appendClientID(append(data, `","client_id":"`...), m.run, uint32(number), count)
+	data = append(append(append(data, `","body":{"text":"`...), m.text...), `"}}`...)
+	err := l.from.call("send.post", data, func(_ []byte, err error) {
+		if err == nil {
+			m.acknowledged(l, count)
+		}
+		done(err)
+	})
+	if err != nil {
+		done(err)
+	}
+}
+
+func (m *mail) acknowledged(l *lane, count uint32) {
+	m.acked.Add(1)
+	l.mu.Lock()
+	slot := &l.sent[count%underWay]
+	var whole func()
+	if slot.number == count {
+		if slot.acked = true; slot.left == 0 {
+			whole = slot.done
+		}
+	}
+	l.mu.Unlock()
+	if whole != nil {
+		whole()
+	}
+}
+
+// receive takes in an entry that a socket got which is one of the receivers of its message.
+func (m *mail) receive(number int, count uint32) {
+	now := time.Now()
+	l := m.lanes[number]
+	l.mu.Lock()
+	slot := &l.sent[count%underWay]
+	if slot.number != count || slot.left == 0 {
+		l.mu.Unlock()
+		return // it came twice, or was forgotten
+	}
+	slot.left--
+	due := slot.due
+	var whole func()
+	if slot.left == 0 && slot.acked {
+		whole = slot.done
+	}
+	l.mu.Unlock()
+	m.delivered.Add(1)
+	if p := m.phase.Load(); p != nil && !due.Before(p.from) {
+		p.latency.Record(now.Sub(due))
+	}
+	if whole != nil {
+		whole()
+	}
+}
+
+// lane returns which lane an entry is of and its number there.
+func (m *mail) lane(entry []byte) (lane int, count uint32, ok bool) {
+	number, count, ok := splitClientID(entry, m.run)
+	return int(number), count, ok && int(number) < len(m.lanes)
+}
+
+// arriveWithin bounds the way of an acknowledged message to a socket that is there: an edge looks for what it missed every two seconds.
+const arriveWithin = 30 * time.Second
+
+// missing waits until everything that was acknowledged has arrived everywhere, and returns how many deliveries never came.
+func (m *mail) missing(ctx context.Context) uint64 {
+	end := time.Now().Add(arriveWithin)
+	for {
+		var left uint64
+		for _, l := range m.lanes {
+			l.mu.Lock()
+			for i := range l.sent {
+				if l.sent[i].acked {
+					left += uint64(l.sent[i].left)
+				}
+			}
+			l.mu.Unlock()
+		}
+		if left == 0 || time.Now().After(end) || ctx.Err() != nil {
+			return left + m.forgotten.Load()
+		}
+		wait(ctx, 20*time.Millisecond)
+	}
+}
+
+// appendClientID appends a UUIDv7 of now whose random part says which message it is: the run, the lane and the number. Its time is what a server judges it by.
+func appendClientID(dst []byte, run, lane, count uint32) []byte {
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|0x7000|uint64(lane>>20))
+	binary.BigEndian.PutUint64(id[8:], 1<<63|uint64(run&(1<<18-1))<<44|uint64(lane&(1<<20-1))<<24|uint64(count&(1<<24-1)))
+	var text [32]byte
+	hex.Encode(text[:], id[:])
+	for i, part := range [...][2]int{{0, 8}, {8, 12}, {12, 16}, {16, 20}, {20, 32}} {
+		if i > 0 {
+			dst = append(dst, '-')
+		}
+		dst = append(dst, text[part[0]:part[1]]...)
+	}
+	return dst
+}
+
+var clientIDKey = []byte(`"client_id":"`)
+
+// splitClientID finds the client id of an entry and says which message of a run it is.
+func splitClientID(entry []byte, run uint32) (lane, count uint32, ok bool) {
+	_, rest, ok := bytes.Cut(entry, clientIDKey)
+	if !ok || len(rest) < 37 || rest[36] != '"' || rest[8] != '-' || rest[23] != '-' {
+		return 0, 0, false
+	}
+	var text [16]byte
+	copy(text[:], rest[19:23])
+	copy(text[4:], rest[24:36])
+	var id [8]byte
+	if _, err := hex.Decode(id[:], text[:]); err != nil {
+		return 0, 0, false
+	}
+	v := binary.BigEndian.Uint64(id[:])
+	if v>>62 != 2 || uint32(v>>44)&(1<<18-1) != run&(1<<18-1) {
+		return 0, 0, false
+	}
+	return uint32(v>>24) & (1<<20 - 1), uint32(v) & (1<<24 - 1), true
+}
+
+// entryOnly returns what a socket hears with when entries alone are of interest.
+func entryOnly(entry func(data []byte)) func(wire.Event, []byte) {
+	return func(event wire.Event, data []byte) {
+		if event == wire.EventEntry {
+			entry(data)
+		}
+	}
+}

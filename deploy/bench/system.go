@@ -1,0 +1,268 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/deploy/bench/floor"
+	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/deploy/standalone"
+	"github.com/confab-im/confab/edge/client"
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// system is the confab that is measured: a child of this process, or one elsewhere.
+type system struct {
+	run     *run
+	url     string
+	process *process // nil = elsewhere, so its processor time is unknown
+	data    string
+	flags   []string
+
+	nc     *nats.Conn // as the operator of the child
+	caller *functions.Caller
+	spare  []string // tokens that were given and nobody has yet
+	people []person
+}
+
+// person is somebody who can sign in.
+type person struct {
+	user  subjects.User
+	token string
+}
+
+var banner = regexp.MustCompile(`Open +(https?://[^/\s]+)/`)
+
+// up returns the confab to measure: one that is started with more flags on a directory of its own, or the one elsewhere.
+func (r *run) up(ctx context.Context, flags ...string) (*system, error) {
+	s := &system{run: r, url: r.config.URL, spare: slices.Clone(r.config.Tokens)}
+	if s.url != "" {
+		return s, nil
+	}
+	s.data = r.directory("confab")
+	s.flags = append([]string{"--nats-listen", "127.0.0.1:0", "--ops-listen", "", "--data", s.data, "--limits", "none", "--registration", "open"}, flags...)
+	if !r.syncAlways() {
+		s.flags = append(s.flags, "--profile", string(standalone.ProfileFast))
+	}
+	return s, s.start(ctx, "127.0.0.1:0")
+}
+
+// start starts the child.
+func (s *system) start(ctx context.Context, listen string) error {
+	command := append(slices.Clone(s.run.config.Command), "up", "--listen", listen)
+	p, found, err := startProcess(ctx, "confab", append(command, s.flags...), banner)
+	if err != nil {
+		return err
+	}
+	s.process, s.url = p, found[1]
+	return s.operate()
+}
+
+// operate connects to the child as its operator, who makes tokens without a password.
+func (s *system) operate() (err error) {
+	config, ok := standalone.Local(s.data, natsconfig.Operator)
+	if !ok {
+		return errors.New("the child says not where its NATS server listens")
+	}
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if s.nc, _, err = config.Connect("confab-bench", quiet); err != nil {
+		return err
+	}
+	s.caller, err = functions.NewCaller(s.nc, quiet)
+	return err
+}
+
+// down ends the child.
+func (s *system) down() error {
+	if s.caller != nil {
+		s.caller.Close()
+		s.nc.Close()
+		s.caller = nil
+	}
+	if s.process == nil {
+		return nil
+	}
+	p := s.process
+	s.process = nil
+	return p.stop()
+}
+
+// watched returns the processes whose processor time counts.
+func (s *system) watched() []*process {
+	if s.process == nil {
+		return nil
+	}
+	return []*process{s.process}
+}
+
+// memory returns what is resident of the child.
+func (s *system) memory() Memory {
+	if s.process == nil {
+		return Memory{}
+	}
+	m, _ := memoryOf(s.process.pid()) // nothing where it is unknown
+	return m
+}
+
+// atOnce is how many people sign up or connect at once while a scenario is prepared.
+const atOnce = 64
+
+// gather returns n people, who are made where they are not there yet.
+func (s *system) gather(ctx context.Context, n int) ([]person, error) {
+	have := len(s.people)
+	if have >= n {
+		return s.people[:n], nil
+	}
+	if s.spare != nil && n > len(s.spare) {
+		return nil, fmt.Errorf("%d people are needed and %d tokens were given", n, len(s.spare))
+	}
+	s.people = append(s.people, make([]person, n-have)...)
+	err := parallel(ctx, n-have, func(i int) (err error) {
+		s.people[have+i], err = s.make(ctx, have+i)
+		s.run.step(fmt.Sprintf("making %d people", n))
+		return err
+	})
+	return s.people, err
+}
+
+// make makes one person: by the token that was given, as the operator, or as everybody signs up.
+func (s *system) make(ctx context.Context, i int) (person, error) {
+	name := subjects.User(fmt.Sprintf("b%s-%06d", s.run.mark, i))
+	switch {
+	case s.spare != nil:
+		return s.known(ctx, s.spare[i])
+	case s.caller != nil:
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		tokens, err := functions.Invoke[wire.Issue, wire.Tokens](ctx, s.caller, nil, "auth", "issue", wire.Issue{User: name, Create: true, TTLMS: tokenLife.Milliseconds()})
+		return person{name, tokens.Token}, err
+	}
+	tokens, err := client.Register(ctx, s.url, wire.Register{User: name, Password: "correct horse battery " + s.run.mark, Invite: s.run.config.Invite})
+	return person{name, tokens.Token}, err
+}
+
+// Times of the preparation.
+const (
+	answerWithin = time.Minute
+	tokenLife    = 12 * time.Hour
+)
+
+// known asks whose a token is.
+func (s *system) known(ctx context.Context, token string) (person, error) {
+	c, err := s.connect(ctx, person{token: token}, "bench-ask")
+	if err != nil {
+		return person{}, err
+	}
+	defer c.close()
+	return person{c.welcome.User, token}, nil
+}
+
+// connect opens the connection of one device.
+func (s *system) connect(ctx context.Context, p person, device subjects.Device) (*socket, error) {
+	return s.connectAs(ctx, p, device, nil)
+}
+
+// connectAs is connect with what is called for every event.
+func (s *system) connectAs(ctx context.Context, p person, device subjects.Device, heard func(wire.Event, []byte)) (*socket, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	c, err := dial(ctx, s.url, "/v1/ws", s.run.address(s.url))
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	c.heard = heard
+	c.listen()
+	if err := c.hello(ctx, p.token, device); err != nil {
+		c.close()
+		return nil, fmt.Errorf("sign in: %w", err)
+	}
+	return c, nil
+}
+
+// addresses is how many addresses of this machine connections to it come from, since from one of them some 28,000 reach one port.
+const addresses = 16
+
+// address returns where the next connection to url comes from; nil = as the system chooses.
+func (r *run) address(url string) net.Addr {
+	if !onLinux || !strings.HasPrefix(url, "http://127.") {
+		return nil
+	}
+	i := r.dialled.Add(1) % addresses
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}), 0))
+}
+
+// floorReady is what a floor prints when it serves.
+var floorReady = regexp.MustCompile(regexp.QuoteMeta(floor.Ready) + `(\S+)\n`)
+
+// floor starts a floor as a child and returns where it listens.
+func (r *run) floor(ctx context.Context, args ...string) (*process, string, error) {
+	p, found, err := startProcess(ctx, "floor", append(append(slices.Clone(r.config.Command), "bench", "floor"), args...), floorReady)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, found[1], nil
+}
+
+// streams starts the floor of bare streams, and connects to it.
+func (r *run) streams(ctx context.Context) (*process, *nats.Conn, error) {
+	p, url, err := r.floor(ctx, "streams", "--data", r.directory("floor"), "--sync", r.config.Sync)
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := nats.Connect(url, nats.MaxReconnects(0), nats.Timeout(answerWithin))
+	if err != nil {
+		p.kill()
+		return nil, nil, err
+	}
+	return p, nc, nil
+}
+
+// directory returns a name for a directory of its own within that of the run.
+func (r *run) directory(name string) string {
+	r.made++
+	dir := filepath.Join(r.dir, fmt.Sprintf("%02d-%s", r.made, name))
+	_ = os.Mkdir(dir, 0o700) // whoever uses it says why it cannot be used
+	return dir
+}
+
+// parallel does n things, some at once, and returns the first error; the others are then left out.
+func parallel(ctx context.Context, n int, do func(i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(n, atOnce) {
+		workers.Go(func() {
+			for i := range next {
+				if err := do(i); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for i := 0; i < n && ctx.Err() == nil; i++ {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	workers.Wait()
+	return context.Cause(ctx)
+}
