@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,18 +15,34 @@ import (
 	"github.com/confab-im/confab/deploy/faultlab/check"
 	"github.com/confab-im/confab/deploy/faultlab/history"
 	"github.com/confab-im/confab/deploy/faultlab/lab"
-	"github.com/confab-im/confab/deploy/process"
 )
+
+// faultSettings is the configuration of confab faultlab.
+type faultSettings struct {
+	Out      string        `conf:"out" help:"the directory for the history, the verdict and the logs; it must be new"`
+	Topology lab.Topology  `conf:"topology" help:"one (confab up), processes (a NATS server, two edges and two instances of each function) or cluster (the same with three servers)"`
+	Sync     lab.Sync      `conf:"sync" help:"when servers sync what they store: always (before it is acknowledged) or default (some minutes later)"`
+	Seed     int           `conf:"seed" help:"of all chance: the same seed gives the same faults"`
+	Lasts    time.Duration `conf:"lasts" help:"how long faults are injected, each kind before any comes again"`
+	Minutes  int           `conf:"minutes" help:"how many minutes faults are drawn by chance instead; 0 = as lasts says"`
+	People   int           `conf:"people" help:"users who chat, on two devices each; at least 3"`
+	Faults   []string      `conf:"faults" help:"names of faults; empty = all that the topology can have and that need not be named"`
+}
+
+// Validate returns an error that names the setting that is wrong.
+func (c *faultSettings) Validate() error {
+	switch {
+	case c.Out == "":
+		return errors.New("--out must name a directory that does not exist yet")
+	case c.Minutes < 0 || c.Lasts <= 0:
+		return errors.New("--lasts and --minutes must not be negative, nor --lasts 0")
+	}
+	return lab.Check(c.Topology, c.Sync, c.Faults)
+}
 
 // faultlab runs this program under faults and judges what its clients saw.
 func faultlab(ctx context.Context, c call) error {
-	config := struct {
-		Out    string        `conf:"out" help:"the directory for the history, the verdict and the logs; it must be new"`
-		Seed   int           `conf:"seed" help:"of all chance: the same seed gives the same faults"`
-		Lasts  time.Duration `conf:"lasts" help:"how long faults are injected"`
-		People int           `conf:"people" help:"users who chat, on two devices each; at least 3"`
-		Faults []string      `conf:"faults" help:"names of faults; empty = all"`
-	}{Seed: 1, Lasts: time.Minute, People: 4}
+	config := faultSettings{Topology: lab.One, Sync: lab.SyncAlways, Seed: 1, Lasts: time.Minute, People: 4}
 	rest, err := c.load("faultlab", &config)
 	if err != nil {
 		return err
@@ -32,8 +50,8 @@ func faultlab(ctx context.Context, c call) error {
 	if err := noArguments("faultlab", rest); err != nil {
 		return err
 	}
-	if config.Out == "" {
-		return &process.UsageError{Err: fmt.Errorf("--out must name a directory that does not exist yet")}
+	if config.Minutes > 0 {
+		config.Lasts = time.Duration(config.Minutes) * time.Minute
 	}
 	if err := os.Mkdir(config.Out, 0o700); err != nil {
 		return err
@@ -42,24 +60,25 @@ func faultlab(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	var written bytes.Buffer
-	log, err := os.Create(filepath.Join(config.Out, "log.txt"))
-	if err != nil {
-		return err
+	var files [2]*os.File
+	for i, name := range []string{"log.txt", "history.jsonl"} {
+		if files[i], err = os.OpenFile(filepath.Join(config.Out, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return err
+		}
+		defer func() { _ = files[i].Close() }()
 	}
-	defer func() { _ = log.Close() }()
+	log, written := files[0], files[1]
 	fmt.Fprintf(c.note, "faults for %v; the log is %s\n", config.Lasts, log.Name())
-	run := lab.Run(ctx, lab.Config{
-		Program: program, Data: filepath.Join(config.Out, "data"), Seed: uint64(config.Seed), Lasts: config.Lasts,
-		People: config.People, Faults: config.Faults, Log: log,
-	}, &written)
-	if err := os.WriteFile(filepath.Join(config.Out, "history.jsonl"), written.Bytes(), 0o600); err != nil {
+	if err := lab.Run(ctx, lab.Config{
+		Program: program, Topology: config.Topology, Data: filepath.Join(config.Out, "data"), Sync: config.Sync, Seed: uint64(config.Seed), Lasts: config.Lasts,
+		ByChance: config.Minutes > 0, People: config.People, Faults: config.Faults, Log: log,
+	}, written); err != nil {
+		return fmt.Errorf("the run could not be carried out: %w", err)
+	}
+	if _, err := written.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if run != nil {
-		return fmt.Errorf("the run could not be carried out: %w", run)
-	}
-	records, err := history.Read(&written)
+	records, err := history.Read(written)
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func clean() []history.Record {
 	s.add(history.Record{Kind: history.Mark, User: "ada", Conversation: group, Seq: 17})
 	s.add(history.Record{Kind: history.Mark, User: "ada", Conversation: group, Seq: 18})
 	s.add(history.Record{Kind: history.Fault, Fault: "kill confab", Exposes: history.Reconnects})
-	s.add(history.Record{Kind: history.Exit, Process: "confab"})
+	s.add(history.Record{Kind: history.Exit, Process: "confab", Asked: true})
 	n++
 	s.try(bob, group, n, true, history.Unknown, false) // stored, and the answer is lost
 	s.try(ada, group, 1000, false, history.Reject, false)
@@ -155,7 +155,7 @@ func TestACleanHistoryPasses(t *testing.T) {
 	}
 	want := Figures{
 		Sends: 34, Tries: 37, Acknowledged: 32, Rejected: 2, Unknown: 2, Duplicates: 2, UnknownStored: 2, Clients: 4, Reconnected: 4,
-		Faults: map[string]int{"kill confab": 1, "full disk": 1}, Exposes: history.Reconnects, Copied: 1, CopiesMost: 2, Marks: 4, Missed: 2,
+		Faults: map[string]int{"kill confab": 1, "full disk": 1}, Exposes: history.Reconnects, Connects: 6, Copied: 1, CopiesMost: 2, Marks: 4, Missed: 2,
 		Membership: Membership{Changes: 3, Raced: 0, Refused: 1, Heard: 3},
 		Revoked:    Times{1, time.Second, time.Second, time.Second},
 		Returned:   Times{1, 3 * time.Millisecond, 3 * time.Millisecond, 3 * time.Millisecond},
@@ -168,7 +168,7 @@ func TestACleanHistoryPasses(t *testing.T) {
 	if a := got.Abuse; a.Limited.Count != 1 || a.Alone.Count == 0 || a.Beside.Count != 1 || a.Ratio() != 1 {
 		t.Errorf("beside who misbehaves: %+v", a)
 	}
-	got.HealP99, got.LongestGap, got.LatestShown, got.Lasted, got.Shown, got.Abuse = 0, 0, 0, 0, 0, Abuse{}
+	got.HealP99, got.LongestGap, got.LatestShown, got.Lasted, got.Shown, got.Abuse, got.Classes = 0, 0, 0, 0, 0, Abuse{}, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the figures are %+v, want %+v", got, want)
 	}

@@ -3,7 +3,6 @@ package check
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/confab-im/confab/deploy/faultlab/history"
@@ -23,11 +22,14 @@ type Figures struct {
 	Clients       int            `json:"clients"`
 	Reconnected   int            `json:"reconnected"`  // clients that connected more than once
 	Faults        map[string]int `json:"faults"`       // how often each was injected
-	LongestGap    time.Duration  `json:"longest_gap"`  // without any acknowledgement while something was under way
+	LongestGap    time.Duration  `json:"longest_gap"`  // without any acknowledgement while a message waited for one
 	HealP99       time.Duration  `json:"heal_p99"`     // from the end of a fault to the next acknowledgement
 	LatestShown   time.Duration  `json:"latest_shown"` // the longest that a connected client waited for an entry that others had, with nothing broken
 	Lasted        time.Duration  `json:"lasted"`
 
+	Exits      int              `json:"exits,omitempty"`       // of processes that nobody had made to end
+	Connects   int              `json:"connects,omitempty"`    // the most within one second
+	Classes    []Class          `json:"classes,omitempty"`     // the same by fault
 	Exposes    history.Exposure `json:"exposes,omitempty"`     // the most that one of the faults was meant to hit
 	Copied     int              `json:"copied,omitempty"`      // messages that several devices of a user tried at once
 	CopiesMost int              `json:"copies_most,omitempty"` // tries of one message under way at once
@@ -82,25 +84,13 @@ func (j *judge) figures() Figures {
 
 // times goes through the records once for what has to do with the clock.
 func (j *judge) times(f *Figures) {
-	open, since := 0, time.Duration(0) // tries under way, and the newest acknowledgement or the begin of the first of them
-	var healing []time.Duration
-	var heals []time.Duration
+	var healing, heals, connects []time.Duration
 	for _, r := range j.records {
 		f.Lasted = r.At
 		switch r.Kind {
 		case history.Invoke:
 			f.Tries++
-			if open == 0 {
-				since = r.At
-			}
-			open++
-		case history.OK, history.Reject, history.Unknown:
-			open--
-			if r.Kind != history.OK {
-				continue
-			}
-			f.LongestGap = max(f.LongestGap, r.At-since)
-			since = r.At
+		case history.OK:
 			for _, at := range healing {
 				heals = append(heals, r.At-at)
 			}
@@ -114,12 +104,20 @@ func (j *judge) times(f *Figures) {
 			}
 		case history.Heal:
 			healing = append(healing, r.At)
+		case history.Exit:
+			if !r.Asked {
+				f.Exits++
+			}
+		case history.Connect:
+			connects = append(connects, r.At)
+			for connects[0] <= r.At-time.Second {
+				connects = connects[1:]
+			}
+			f.Connects = max(f.Connects, len(connects))
 		}
 	}
-	if len(heals) > 0 {
-		slices.Sort(heals)
-		f.HealP99 = heals[(len(heals)-1)*99/100]
-	}
+	f.HealP99 = timesOf(heals).P99
+	f.Classes, f.LongestGap = j.classes()
 }
 
 // missing says, for what its faults were meant to hit, what a run lacks so that it could have shown a defect. A run without it proves nothing.

@@ -12,6 +12,7 @@ var pageSource string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"short": func(d time.Duration) string { return d.Round(time.Millisecond).String() },
+	"list":  func(items ...any) []any { return items },
 	"row": func(what string, times Times) any {
 		return struct {
 			What  string

@@ -20,8 +20,8 @@ type fault struct {
 	inject   func(ctx context.Context, l *Lab) error // an error means that the run cannot go on
 }
 
-// faults is all that this machine can do to a system without privileges, in the order in which they come.
-var faults = slices.Concat(processFaults(), linkFaults(), serverFaults())
+// allFaults is all that this machine can do to a system, in the order in which they come.
+var allFaults = slices.Concat(processFaults(), linkFaults(), serverFaults())
 
 // processFaults is what can happen to processes: to one of any kind, to one of each kind, to all.
 func processFaults() []fault {
@@ -128,24 +128,31 @@ func (l *Lab) within(least, most time.Duration) time.Duration {
 
 // chosenFaults returns the faults of the given names that a system can have; for none all that need not be named.
 func chosenFaults(names []string, s *system) ([]fault, error) {
-	possible := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return f.on != nil && !f.on(s) })
+	possible := slices.DeleteFunc(slices.Clone(allFaults), func(f fault) bool { return f.on != nil && !f.on(s) })
 	if len(names) == 0 {
 		return slices.DeleteFunc(possible, func(f fault) bool { return f.demanded }), nil
 	}
 	var chosen []fault
 	for _, name := range names {
-		words := strings.ReplaceAll(name, "-", " ")
-		i := slices.IndexFunc(possible, func(f fault) bool { return f.name == words })
+		i := slices.IndexFunc(possible, func(f fault) bool { return f.called(name) })
 		if i < 0 {
-			var all []string
-			for _, f := range possible {
-				all = append(all, f.name)
-			}
-			return nil, fmt.Errorf("%q is no fault of this topology; there are %s", name, strings.Join(all, ", "))
+			return nil, fmt.Errorf("%q is no fault of this topology; there are %s", name, faultNames(possible))
 		}
 		chosen = append(chosen, possible[i])
 	}
 	return chosen, nil
+}
+
+// called reports whether a fault has a name, as it stands or with hyphens.
+func (f fault) called(name string) bool { return f.name == strings.ReplaceAll(name, "-", " ") }
+
+// faultNames returns the names of faults as a list to read.
+func faultNames(list []fault) string {
+	names := make([]string, len(list))
+	for i, f := range list {
+		names[i] = strings.ReplaceAll(f.name, " ", "-")
+	}
+	return strings.Join(names, ", ")
 }
 
 // order returns the faults of a run one after the other, without end: in turn, so that every kind comes before any comes again, or by chance.

@@ -111,7 +111,27 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	return errors.Join(l.system.stop(ctx), l.system.broken())
 }
 
+// Check returns an error that says which of these cannot be run; empty ones count as their defaults.
+func Check(topology Topology, sync Sync, faults []string) error {
+	topology, sync = cmp.Or(topology, One), cmp.Or(sync, SyncAlways)
+	if topologies[topology] == nil {
+		return fmt.Errorf("%q is no topology; there are %v", topology, slices.Sorted(maps.Keys(topologies)))
+	}
+	if sync != SyncAlways && sync != SyncDefault {
+		return fmt.Errorf("sync %q is neither %s nor %s", sync, SyncAlways, SyncDefault)
+	}
+	for _, name := range faults {
+		if !slices.ContainsFunc(allFaults, func(f fault) bool { return f.called(name) }) {
+			return fmt.Errorf("%q is no fault; there are %s", name, faultNames(allFaults))
+		}
+	}
+	return nil
+}
+
 func newLab(config Config, out io.Writer) (*Lab, error) {
+	if err := Check(config.Topology, config.Sync, config.Faults); err != nil {
+		return nil, err
+	}
 	config.Topology = cmp.Or(config.Topology, One)
 	config.Sync = cmp.Or(config.Sync, SyncAlways)
 	config.Lasts = cmp.Or(config.Lasts, time.Minute)
@@ -120,12 +140,6 @@ func newLab(config Config, out io.Writer) (*Lab, error) {
 		config.Log = io.Discard
 	}
 	config.Log = &shared{out: config.Log}
-	if topologies[config.Topology] == nil {
-		return nil, fmt.Errorf("%q is no topology; there are %v", config.Topology, slices.Sorted(maps.Keys(topologies)))
-	}
-	if config.Sync != SyncAlways && config.Sync != SyncDefault {
-		return nil, fmt.Errorf("sync %q is neither %s nor %s", config.Sync, SyncAlways, SyncDefault)
-	}
 	l := &Lab{config: config, history: history.NewWriter(out), random: rand.New(rand.NewPCG(config.Seed, 0))}
 	l.system = &system{lab: l}
 	return l, nil
