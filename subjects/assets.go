@@ -2,6 +2,7 @@ package subjects
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -93,3 +94,37 @@ func ParsePresenceKey(key string) (e Edge, u User, d Device, err error) {
 
 // AmendsKey returns the key, in IM_AMENDS, of what later entries changed in one page of a conversation.
 func AmendsKey(c Conversation, page uint64) string { return fmt.Sprintf("%s.%d", c, page) }
+
+// ParseAmendsKey returns the conversation and the page of a key that AmendsKey built, or an error that wraps ErrBadID.
+func ParseAmendsKey(key string) (Conversation, uint64, error) {
+	end := max(0, strings.LastIndexByte(key, '.'))
+	c, err := ParseConversation(key[:end])
+	if err != nil {
+		return "", 0, err
+	}
+	page, err := strconv.ParseUint(key[end+1:], 10, 64)
+	if err != nil || AmendsKey(c, page) != key {
+		return "", 0, badID("page of amends", key)
+	}
+	return c, page, nil
+}
+
+// ParsePairKey returns the conversation and the user of a key of IM_MEMBERS or IM_CURSORS, and whether it is one seen from the user, or an error that wraps
+// ErrBadID.
+func ParsePairKey(key string) (c Conversation, u User, fromUser bool, err error) {
+	side, rest, _ := strings.Cut(key, ".")
+	var user, conversation string
+	switch side {
+	case "c":
+		end := max(0, strings.LastIndexByte(rest, '.'))
+		conversation, user = rest[:end], strings.TrimPrefix(rest[end:], ".")
+	case "u":
+		user, conversation, _ = strings.Cut(rest, ".")
+	default:
+		return "", "", false, badID("key", key)
+	}
+	if c, err = ParseConversation(conversation); err == nil {
+		u, err = ParseUser(user)
+	}
+	return c, u, side == "u", err
+}

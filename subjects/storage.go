@@ -32,6 +32,21 @@ func CreateStream(stream string) string { return "$JS.API.STREAM.CREATE." + stre
 // UpdateStream returns the subject of a request to change the shape of a stream.
 func UpdateStream(stream string) string { return "$JS.API.STREAM.UPDATE." + stream }
 
+// SnapshotStream returns the subject of a request for a copy of a stream with its consumers.
+func SnapshotStream(stream string) string { return "$JS.API.STREAM.SNAPSHOT." + stream }
+
+// SnapshotAcks returns the pattern of the subjects on which whoever receives a copy of a stream says how much has come.
+func SnapshotAcks(stream string) string { return "$JS.SNAPSHOT.ACK." + stream + ".>" }
+
+// RestoreStream returns the subject of a request to make a stream out of a copy.
+func RestoreStream(stream string) string { return "$JS.API.STREAM.RESTORE." + stream }
+
+// RestoreChunks returns the pattern of the subjects to which the pieces of a copy are sent.
+func RestoreChunks(stream string) string { return "$JS.SNAPSHOT.RESTORE." + stream + ".*" }
+
+// DeleteStream returns the subject of a request to delete a stream.
+func DeleteStream(stream string) string { return "$JS.API.STREAM.DELETE." + stream }
+
 // Requests of JetStream that list what there is and change nothing.
 const (
 	AccountInfo = "$JS.API.INFO"

@@ -47,6 +47,7 @@ func init() {
 		{"declare", "make the streams and buckets on an outside NATS server", declare},
 		{"nats-config", "write users, keys and permissions for an outside NATS server", natsConfig},
 		{"functions", "show functions, replay one, or look at what it could not handle", aboutFunctions},
+		{"verify", "look whether what is stored contradicts itself", verify},
 		{"new", "write the first files of a function of your own", newThing},
 		{"faultlab", "break this program on purpose and check that nothing is lost", faultlab},
 		{"bench", "measure this program, or a confab elsewhere, beside a floor", measure},

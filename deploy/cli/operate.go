@@ -34,9 +34,12 @@ func newOperator() operator {
 }
 
 // server returns the NATS server to use and as whom. The keys in the directory are those of one server, and shown to no other.
-func (o operator) server() process.NATSConfig {
+func (o operator) server() process.NATSConfig { return o.serverAs(natsconfig.Operator) }
+
+// serverAs is server for another user of the server on this machine.
+func (o operator) serverAs(user string) process.NATSConfig {
 	config := o.NATS
-	local, found := standalone.Local(o.Data, natsconfig.Operator)
+	local, found := standalone.Local(o.Data, user)
 	if found && config.Credentials == "" && (config.URL == "" || address(config.URL) == address(local.URL)) {
 		config.URL, config.NKey = local.URL, cmp.Or(config.NKey, local.NKey)
 	}
@@ -47,6 +50,12 @@ func (o operator) server() process.NATSConfig {
 // address returns the host and port of the URL of a server, in one form.
 func address(server string) string {
 	return strings.Replace(strings.TrimPrefix(server, "nats://"), "localhost", "127.0.0.1", 1)
+}
+
+// connectAs returns a connection as a user of the server on this machine, or with the rights of the key that the command was given.
+func (o operator) connectAs(user string, c call) (*nats.Conn, error) {
+	nc, _, err := o.serverAs(user).Connect("confab-cli", c.errors())
+	return nc, err
 }
 
 // connect returns a connection, and a context for what is done with it, until done is called.

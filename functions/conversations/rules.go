@@ -53,21 +53,6 @@ func maySetRole(actor wire.Role) error {
 	return nil
 }
 
-// rank orders the roles by what they allow; a change to a lower one restricts.
-func rank(r wire.Role) int {
-	switch r {
-	case wire.RoleOwner:
-		return 4
-	case wire.RoleModerator:
-		return 3
-	case wire.RoleMember:
-		return 2
-	case wire.RoleReader:
-		return 1
-	}
-	return 0
-}
-
 // restricts reports whether a change of role takes something away. What restricts changes the bucket first and then the log, so that no
 // decision of before it can be made again after it; what permits does it the other way round.
-func restricts(from, to wire.Role) bool { return rank(to) < rank(from) }
+func restricts(from, to wire.Role) bool { return to.Below(from) }

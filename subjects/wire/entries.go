@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/confab-im/confab/subjects"
 )
@@ -102,6 +103,13 @@ func (r Role) Known() bool {
 
 // Moderates reports whether the role may add and remove members, recall others' messages and change the policy.
 func (r Role) Moderates() bool { return r == RoleOwner || r == RoleModerator }
+
+// Below reports whether the role allows less than another; what is no role allows nothing.
+func (r Role) Below(other Role) bool { return r.rank() < other.rank() }
+
+func (r Role) rank() int {
+	return slices.Index([]Role{RoleReader, RoleMember, RoleModerator, RoleOwner}, r)
+}
 
 // Posts reports whether the role may post.
 func (r Role) Posts() bool { return r != RoleReader && r.Known() }

@@ -1,0 +1,377 @@
+package jetstream_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// found returns a conversation with members, marks, edits, recalls and reactions, as the functions make one: ada founds it, bob is added, cyd was removed.
+func found(t testing.TB, s *jetstream.Store, c subjects.Conversation) *writer {
+	t.Helper()
+	ctx := t.Context()
+	if _, err := s.CreateConversation(ctx, jetstream.Conversation{Conversation: c, Kind: c.Kind(), Title: "Tea", CreatedBy: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutMembers(ctx, []jetstream.Member{{Conversation: c, User: "ada", Role: wire.RoleOwner, JoinedSeq: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(t, s, c)
+	w.append(jetstream.Draft{Kind: wire.KindPolicy, From: "ada", ClientID: "found", Body: []byte(`{"title":"Tea","policy":{}}`)})
+	for _, u := range []subjects.User{"bob", "cyd"} {
+		done := w.append(memberEntry(u, wire.ChangeAdded, wire.RoleMember))
+		if _, err := s.RaiseCursor(ctx, c, u, jetstream.Cursor{Read: wire.Mark{Seq: done.Entry.Seq, Count: done.Entry.Count}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.PutMember(ctx, jetstream.Member{Conversation: c, User: u, Role: wire.RoleMember, JoinedSeq: done.Entry.Seq}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 80 { // more than a page
+		w.append(jetstream.Draft{Kind: wire.KindMessage, From: []subjects.User{"ada", "bob"}[i%2], ClientID: fmt.Sprint("m-", i), Body: []byte(`{"text":"hi"}`)})
+	}
+	for i, d := range []jetstream.Draft{
+		{Kind: wire.KindEdit, Target: 10, Body: []byte(`{"text":"ho"}`)}, {Kind: wire.KindReaction, Target: 11, Body: []byte(`{"emoji":"+"}`)},
+		{Kind: wire.KindRecall, Target: 10}, {Kind: wire.KindRecall, Target: 64}, {Kind: wire.KindRecall, Target: 65},
+	} {
+		d.From, d.ClientID = "ada", fmt.Sprint("a-", i)
+		w.append(d)
+	}
+	w.append(memberEntry("cyd", wire.ChangeRemoved, ""))
+	m, err := s.Member(ctx, c, "cyd")
+	if err == nil {
+		err = s.RemoveMember(ctx, m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.append(jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: "last", Body: []byte(`{"text":"last"}`)})
+	return w
+}
+
+func memberEntry(u subjects.User, change wire.MemberChange, role wire.Role) jetstream.Draft {
+	body, _ := wire.Marshal(wire.MemberBody{User: u, Change: change, Role: role, By: "ada"}) // words always encode
+	return jetstream.Draft{Kind: wire.KindMember, From: "ada", ClientID: fmt.Sprint("member-", u, change), Body: body}
+}
+
+// doctor changes what is stored of a conversation behind everybody's back.
+type doctor struct {
+	t  *testing.T
+	s  *jetstream.Store
+	c  subjects.Conversation
+	nc *nats.Conn
+}
+
+func (d doctor) publish(subject string, header nats.Header, data string) {
+	d.t.Helper()
+	answer, err := d.nc.RequestMsgWithContext(d.t.Context(), &nats.Msg{Subject: subject, Header: header, Data: []byte(data)})
+	if err != nil || !strings.Contains(string(answer.Data), `"seq"`) || strings.Contains(string(answer.Data), "error") {
+		d.t.Fatalf("publish on %s: %v %s", subject, err, answer.Data)
+	}
+}
+
+// put writes a record; erase takes one away without a note.
+func (d doctor) put(bucket, key, value string) {
+	d.t.Helper()
+	d.publish(subjects.BucketSubject(bucket, key), nil, value)
+}
+
+func (d doctor) erase(stream, subject string) {
+	d.t.Helper()
+	msg, err := jetstream.LastFromLeader(d.s, d.t.Context(), stream, subject)
+	if err == nil {
+		err = jetstream.Erase(d.s, d.t.Context(), stream, msg.Sequence)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// remove writes the note of a removal, for buckets that forbid to erase.
+func (d doctor) remove(bucket, key string) {
+	d.t.Helper()
+	d.publish(subjects.BucketSubject(bucket, key), nats.Header{"KV-Operation": {"DEL"}}, "")
+}
+
+// newest stores the newest entry anew with something replaced in one of its headers, or in its body where the header is "".
+func (d doctor) newest(header, old, by string) {
+	d.t.Helper()
+	stream, subject := subjects.StreamOf(d.c), subjects.Message(d.c)
+	msg, err := jetstream.LastFromLeader(d.s, d.t.Context(), stream, subject)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := jetstream.Erase(d.s, d.t.Context(), stream, msg.Sequence); err != nil {
+		d.t.Fatal(err)
+	}
+	own := nats.Header{}
+	for name, values := range msg.Header {
+		if strings.HasPrefix(name, "Confab-") {
+			own[name] = slices.Clone(values)
+		}
+	}
+	data := string(msg.Data)
+	if header == "" {
+		data = strings.Replace(data, old, by, 1)
+	} else {
+		before := own.Get(header)
+		own.Set(header, strings.Replace(before, old, by, 1))
+		if own.Get(header) == before {
+			d.t.Fatalf("%s has nothing to doctor: %s", header, before)
+		}
+	}
+	d.publish(subject, own, data)
+}
+
+func recall(w *writer, target wire.Seq) {
+	w.append(jetstream.Draft{Kind: wire.KindRecall, From: "ada", ClientID: fmt.Sprint("r-", target), Target: target})
+}
+
+// doctored is every defect, with what makes it of a sound conversation.
+var doctored = []struct {
+	name   string
+	want   jetstream.Defect
+	doctor func(d doctor, w *writer)
+}{
+	{"a message of somebody else", jetstream.DefectForeign, func(d doctor, _ *writer) { d.publish(subjects.Message(d.c), nil, `{"x":1}`) }},
+	{"an entry in the middle is gone", jetstream.DefectHole, func(d doctor, w *writer) {
+		tail, err := d.s.Tail(d.t.Context(), d.c)
+		if err == nil {
+			err = jetstream.Erase(d.s, d.t.Context(), subjects.StreamOf(d.c), tail.Stream()-15)
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}},
+	{"a seq is given twice", jetstream.DefectOrder, func(d doctor, w *writer) { w.post("ada", "again"); d.newest("Confab-Entry", "seq=91", "seq=90") }},
+	{"the time goes back", jetstream.DefectOrder, func(d doctor, w *writer) { w.post("ada", "now"); d.newest("", `"at":"20`, `"at":"19`) }},
+	{"a message is not counted", jetstream.DefectCount, func(d doctor, w *writer) {
+		w.post("ada", "uncounted")
+		d.newest("Confab-Entry", "count=82", "count=81")
+	}},
+	{"a change is not the newest", jetstream.DefectEpoch, func(d doctor, w *writer) { w.post("ada", "old"); d.newest("Confab-Entry", "epoch=89", "epoch=3") }},
+	{"a pointer leads astray", jetstream.DefectPointers, func(d doctor, w *writer) { w.post("ada", "astray"); d.newest("Confab-Back", ".1", ".2") }},
+	{"pointers cannot be read", jetstream.DefectPointers, func(d doctor, w *writer) { w.post("ada", "astray"); d.newest("Confab-Back", "page=", "pages=") }},
+	{"an author's newest post is older", jetstream.DefectPosters, func(d doctor, w *writer) {
+		w.post("ada", "posted")
+		d.newest("Confab-Posters", "bob=90/81", "bob=88/81")
+	}},
+	{"the id of an erased entry is forgotten", jetstream.DefectSpent, func(d doctor, w *writer) {
+		recall(w, 70)
+		d.newest("Confab-Spent", "=70/", "=71/")
+	}},
+	{"an entry is another's", jetstream.DefectBody, func(d doctor, w *writer) { w.post("ada", "mine"); d.newest("", `"from":"ada"`, `"from":"bob"`) }},
+	{"an entry is no JSON", jetstream.DefectBody, func(d doctor, w *writer) { w.post("ada", "mine"); d.newest("", `"from":"ada"`, `"from":"ada`) }},
+	{"a recall says that it erased another message", jetstream.DefectErased, func(d doctor, w *writer) { recall(w, 70); d.newest("Confab-Erased", `"seq":70`, `"seq":71`) }},
+	{"what was recalled is still there", jetstream.DefectKept, func(d doctor, w *writer) {
+		recall(w, 70)
+		d.newest("Confab-Erased", `[{"seq":70`, `[{"seq":71,"count":67,"kind":"message","from":"bob","at":"2026-11-20T15:04:05.000Z","stream":1},{"seq":70`)
+		w.reload()
+		tail, err := d.s.Amend(d.t.Context(), d.c, w.tail)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		w.tail = tail
+		w.post("ada", "after")
+	}},
+	{"a record of changes is gone", jetstream.DefectAmends, func(d doctor, _ *writer) { d.remove(subjects.BucketAmends, subjects.AmendsKey(d.c, 0)) }},
+	{"a record of changes is another", jetstream.DefectAmends, func(d doctor, _ *writer) {
+		d.put(subjects.BucketAmends, subjects.AmendsKey(d.c, 0), `{"through":88,"entries":{"11":{"reactions":{"+":["eve"]}}}}`)
+	}},
+	{"a page has changes that nobody made", jetstream.DefectAmends, func(d doctor, _ *writer) {
+		d.put(subjects.BucketAmends, subjects.AmendsKey(d.c, 9), `{"through":88,"entries":{"600":{"reactions":{"+":["eve"]}}}}`)
+	}},
+	{"a conversation has no record", jetstream.DefectConversation, func(d doctor, _ *writer) { d.remove(subjects.BucketConversations, string(d.c)) }},
+	{"a title is another", jetstream.DefectConversation, func(d doctor, _ *writer) {
+		d.put(subjects.BucketConversations, string(d.c), `{"conversation":"`+string(d.c)+`","kind":"group","title":"Coffee"}`)
+	}},
+	{"who was removed is a member", jetstream.DefectMember, func(d doctor, _ *writer) {
+		for _, key := range []string{subjects.MemberKey(d.c, "cyd"), subjects.MembershipKey("cyd", d.c)} {
+			d.put(subjects.BucketMembers, key, `{"conversation":"`+string(d.c)+`","user":"cyd","role":"member","joined_seq":3}`)
+		}
+	}},
+	{"who was added is no member", jetstream.DefectMember, func(d doctor, _ *writer) {
+		d.erase(subjects.BucketStream(subjects.BucketMembers), subjects.BucketSubject(subjects.BucketMembers, subjects.MemberKey(d.c, "bob")))
+	}},
+	{"a member without an entry", jetstream.DefectMember, func(d doctor, _ *writer) {
+		for _, key := range []string{subjects.MemberKey(d.c, "eve"), subjects.MembershipKey("eve", d.c)} {
+			d.put(subjects.BucketMembers, key, `{"conversation":"`+string(d.c)+`","user":"eve","role":"member","joined_seq":7}`)
+		}
+	}},
+	{"a role that nobody gave", jetstream.DefectMember, func(d doctor, _ *writer) {
+		for _, key := range []string{subjects.MemberKey(d.c, "bob"), subjects.MembershipKey("bob", d.c)} {
+			d.put(subjects.BucketMembers, key, `{"conversation":"`+string(d.c)+`","user":"bob","role":"owner","joined_seq":2}`)
+		}
+	}},
+	{"a membership is not listed", jetstream.DefectListing, func(d doctor, _ *writer) { d.remove(subjects.BucketMembers, subjects.MembershipKey("bob", d.c)) }},
+	{"a mark beyond the newest entry", jetstream.DefectMark, func(d doctor, _ *writer) {
+		for _, key := range []string{subjects.ReaderKey(d.c, "bob"), subjects.CursorKey("bob", d.c)} {
+			d.put(subjects.BucketCursors, key, `{"read":{"seq":500,"count":80}}`)
+		}
+	}},
+	{"a mark with a count that cannot be", jetstream.DefectMark, func(d doctor, _ *writer) {
+		for _, key := range []string{subjects.ReaderKey(d.c, "bob"), subjects.CursorKey("bob", d.c)} {
+			d.put(subjects.BucketCursors, key, `{"read":{"seq":90,"count":3}}`)
+		}
+	}},
+	{"the user has read more than the conversation knows", jetstream.DefectMarkSides, func(d doctor, _ *writer) {
+		d.put(subjects.BucketCursors, subjects.CursorKey("bob", d.c), `{"read":{"seq":90,"count":81}}`)
+	}},
+}
+
+// TestVerifyNamesEveryDefect makes one conversation for each, and a sound one beside them.
+func TestVerifyNamesEveryDefect(t *testing.T) {
+	t.Parallel()
+	server := jetstreamtest.Start(t)
+	s, nc := server.Store(t), server.Connect(t)
+	found(t, s, "g.sound")
+	w := newWriter(t, s, "d.ada.bob")
+	for _, u := range []subjects.User{"ada", "bob"} {
+		if err := s.PutListing(t.Context(), jetstream.Member{Conversation: "d.ada.bob", User: u, Role: wire.RoleMember, JoinedSeq: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.post("ada", "hello")
+	audit, err := s.Verify(t.Context(), jetstream.VerifyOptions{})
+	if err != nil || audit.Defects != 0 || audit.Unfinished != 0 || audit.Entries != 91-4 || audit.Conversations != 2 {
+		t.Fatalf("a sound store: %+v, %v", audit, err)
+	}
+	tried := map[jetstream.Defect]bool{}
+	want := map[subjects.Conversation]jetstream.Defect{}
+	for i, c := range doctored {
+		d := doctor{t, s, subjects.Conversation(fmt.Sprint("g.x", i)), nc}
+		c.doctor(d, found(t, s, d.c))
+		want[d.c], tried[c.want] = c.want, true
+	}
+	for _, d := range jetstream.Defects() {
+		if !tried[d] {
+			t.Errorf("nothing shows that %s is found", d)
+		}
+	}
+	audit, err = s.Verify(t.Context(), jetstream.VerifyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[subjects.Conversation][]jetstream.Finding{}
+	for _, f := range audit.Findings {
+		named[f.Conversation] = append(named[f.Conversation], f)
+	}
+	for i, c := range doctored {
+		all := named[subjects.Conversation(fmt.Sprint("g.x", i))]
+		if !slices.ContainsFunc(all, func(f jetstream.Finding) bool { return f.Defect == c.want }) {
+			t.Errorf("%s (g.x%d): found %v, want %s", c.name, i, all, c.want)
+		}
+		one, err := s.Verify(t.Context(), jetstream.VerifyOptions{Conversation: subjects.Conversation(fmt.Sprint("g.x", i))})
+		if err != nil || !slices.Equal(one.Findings, all) {
+			t.Errorf("%s, looked at alone: %v, %v, want %v", c.name, one.Findings, err, all)
+		}
+	}
+	for _, f := range append(named["g.sound"], named["d.ada.bob"]...) {
+		t.Errorf("a sound conversation: %s", f)
+	}
+}
+
+// TestVerifyTakesNothingForADefectThatIsOnItsWay looks while others write, recall, join and leave.
+func TestVerifyTakesNothingForADefectThatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	s := jetstreamtest.Start(t).Store(t)
+	rooms := []subjects.Conversation{"g.a", "g.b", "g.c"}
+	for _, c := range rooms {
+		found(t, s, c)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i, c := range rooms {
+		random := rand.New(rand.NewPCG(1, uint64(i)))
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				busy(t, s, c, random, n)
+			}
+		})
+	}
+	for range 2 {
+		audit, err := s.Verify(t.Context(), jetstream.VerifyOptions{})
+		if err != nil || audit.Defects != 0 {
+			t.Errorf("while others write: %v, %v", audit.Findings, err)
+		}
+	}
+	stop()
+	all.Wait()
+	audit, err := s.Verify(t.Context(), jetstream.VerifyOptions{})
+	if err != nil || audit.Defects != 0 || audit.Unfinished != 0 {
+		t.Errorf("afterwards: %v, %v", audit.Findings, err)
+	}
+}
+
+// busy does one thing in a conversation that nobody else writes to.
+func busy(t *testing.T, s *jetstream.Store, c subjects.Conversation, random *rand.Rand, n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tail, err := s.Tail(ctx, c)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	d := jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: fmt.Sprint("busy-", n), Body: []byte(`{"text":"busy"}`)}
+	switch random.IntN(6) {
+	case 0:
+		d.Kind, d.Target, d.Body = wire.KindRecall, tail.Seq, nil
+	case 1:
+		d.Kind, d.Target, d.Body = wire.KindReaction, tail.Seq, []byte(`{"emoji":"+"}`)
+	case 2:
+		change(t, s, c, tail, n)
+		return
+	case 3:
+		if _, err := s.RaiseCursor(ctx, c, "bob", jetstream.Cursor{Read: tail.Mark()}); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if _, err := s.Append(ctx, c, tail, d); err != nil && d.Kind == wire.KindMessage { // what is no message cannot be recalled
+		t.Error(err)
+	}
+}
+
+// change adds eve, or removes her, in the order of function conversations.
+func change(t *testing.T, s *jetstream.Store, c subjects.Conversation, tail jetstream.Tail, n int) {
+	ctx := context.Background()
+	m, err := s.Member(ctx, c, "eve")
+	if err != nil { // no member
+		d := memberEntry("eve", wire.ChangeAdded, wire.RoleMember)
+		d.ClientID = fmt.Sprint("eve-", n)
+		m = jetstream.Member{Conversation: c, User: "eve"}
+		if m.Revision, err = s.PutMember(ctx, m); err == nil {
+			var done jetstream.Appended
+			done, err = s.Append(ctx, c, tail, d)
+			m.Role, m.JoinedSeq = wire.RoleMember, done.Entry.Seq
+		}
+		if err == nil {
+			_, err = s.PutMember(ctx, m)
+		}
+	} else {
+		d := memberEntry("eve", wire.ChangeRemoved, "")
+		d.ClientID = fmt.Sprint("eve-", n)
+		m.Role = ""
+		if m.Revision, err = s.PutMember(ctx, m); err == nil {
+			_, err = s.Append(ctx, c, tail, d)
+		}
+		if err == nil {
+			err = s.RemoveMember(ctx, m)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
