@@ -80,6 +80,7 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"direct", "durable messages from person to person; the floor is a bare publish to as many streams with the same sync", direct},
+	{"fan-out", "stored messages to groups of 10, 100 and 1,000 members; the floor is a bare WebSocket relay that stores nothing", fanOut},
 }
 
 // Names returns the names of the scenarios, in the order in which they run.

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 
 // figures says which figures of a scenario must be there, and whether each has a floor.
 var figures = map[string]map[string]bool{
-	"direct": {"as fast as it goes": true, "send → ok, p50 at a quarter": true, "send → other socket, p50 at a quarter": false},
+	"direct":  {"as fast as it goes": true, "send → ok, p50 at a quarter": true, "send → other socket, p50 at a quarter": false},
+	"fan-out": {"8 members: deliveries": true, "8 members: to everybody, p50": true},
 }
 
 func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {

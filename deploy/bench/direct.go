@@ -167,7 +167,8 @@ func (d *duel) hold(ctx context.Context) {
 func (d *duel) quarter(ctx context.Context) {
 	held := d.confabHeld.low
 	if held == 0 {
-		return
+		held = seriesOf(d.confabRate).Median / 2
+		d.r.report.note("No rate was held that was tried; the quarter is one of half of what goes as fast as it goes.")
 	}
 	for round := range d.r.config.Rounds {
 		var bareCurve, curve, elsewhere *Curve

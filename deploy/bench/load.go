@@ -129,6 +129,9 @@ func (l load) closed(ctx context.Context) outcome {
 	m := startMeter(l.watch)
 	counting.Store(true)
 	wait(ctx, l.lasts)
+	for end := time.Now().Add(drainWithin); t.within.Load() == 0 && t.waiting.Load() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(time.Millisecond) // nothing at all would be no measurement
+	}
 	counting.Store(false)
 	m.stop(&o)
 	stopping.Store(true)
@@ -170,13 +173,16 @@ func (t *tally) settle(ctx context.Context, o *outcome) {
 // drainWithin bounds how long the last operations of an open loop are waited for.
 const drainWithin = 60 * time.Second
 
+// leastDue is how many operations at least are due while an open loop is measured, on average.
+const leastDue = 20
+
 // paced begins operations at a given rate, whether those before are answered or not: on a random lane each, at the times of a Poisson process. What is measured is the time from when an operation
 // was due, so a server that stalls is charged for all that would have come meanwhile. It gives up when as many wait as come in a second and a half.
 func (l load) paced(ctx context.Context, rate float64) outcome {
 	o := outcome{offered: rate, latency: &Histogram{}, late: &Histogram{}}
 	begun := time.Now()
 	from := begun.Add(l.warm)
-	until := from.Add(l.lasts)
+	until := from.Add(max(l.lasts, time.Duration(leastDue/rate*float64(time.Second))))
 	var t tally
 	most := int64(max(rate*1.5, 64, float64(l.lanes)))
 	var m *meter

@@ -26,7 +26,6 @@ type mail struct {
 	phase     atomic.Pointer[phase]
 	delivered atomic.Uint64
 	acked     atomic.Uint64
-	forgotten atomic.Uint64 // more on their way than a lane remembers
 }
 
 // phase is what is measured at the moment: deliveries of messages that were due from a time on.
@@ -44,6 +43,8 @@ type lane struct {
 	mu   sync.Mutex // guards what follows
 	next uint32
 	sent [underWay]letter
+
+	forgotten uint64 // deliveries that had not come when as many messages as a lane remembers followed
 }
 
 // letter is one message on its way.
@@ -78,15 +79,7 @@ func (m *mail) post(lane int, due time.Time, done func(error)) { m.send(lane, du
 // send posts and calls done when the post is answered, and whole when everybody has the message besides.
 func (m *mail) send(number int, due time.Time, done func(error), whole func()) {
 	l := m.lanes[number]
-	l.mu.Lock()
-	l.next++
-	count := l.next
-	slot := &l.sent[count%underWay]
-	if slot.left > 0 {
-		m.forgotten.Add(1)
-	}
-	*slot = letter{number: count, due: due, left: l.receivers, done: whole}
-	l.mu.Unlock()
+	count := l.enter(due, whole)
 	data := make([]byte, 0, 128+len(l.conversation)+len(m.text))
 	data = append(append(data, `{"conversation":"`...), l.conversation...)
 	data = appendClientID(append(data, `","client_id":"`...), m.run, uint32(number), count)
@@ -100,6 +93,19 @@ func (m *mail) send(number int, due time.Time, done func(error), whole func()) {
 	if err != nil {
 		done(err)
 	}
+}
+
+// enter notes a message that is about to leave and returns its number.
+func (l *lane) enter(due time.Time, whole func()) uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	slot := &l.sent[l.next%underWay]
+	if slot.acked {
+		l.forgotten += uint64(slot.left)
+	}
+	*slot = letter{number: l.next, due: due, left: l.receivers, done: whole}
+	return l.next
 }
 
 func (m *mail) acknowledged(l *lane, count uint32) {
@@ -160,6 +166,7 @@ func (m *mail) missing(ctx context.Context) uint64 {
 		var left uint64
 		for _, l := range m.lanes {
 			l.mu.Lock()
+			left += l.forgotten
 			for i := range l.sent {
 				if l.sent[i].acked {
 					left += uint64(l.sent[i].left)
@@ -168,7 +175,7 @@ func (m *mail) missing(ctx context.Context) uint64 {
 			l.mu.Unlock()
 		}
 		if left == 0 || time.Now().After(end) || ctx.Err() != nil {
-			return left + m.forgotten.Load()
+			return left
 		}
 		wait(ctx, 20*time.Millisecond)
 	}
