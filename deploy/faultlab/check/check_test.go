@@ -138,6 +138,9 @@ func (s *story) tell(conversations ...subjects.Conversation) {
 				slices.Reverse(list)
 			}
 			for _, r := range list {
+				if source == history.Stream && r.Seq == recalled && c == market {
+					continue // erased
+				}
 				r.Source = source
 				if source != history.Stream && r.Seq == recalled && c == market {
 					r.Body = ""

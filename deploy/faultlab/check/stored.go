@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -20,11 +21,30 @@ func recalls(log []history.Record) map[wire.Seq]bool {
 	return list
 }
 
+// unerased returns what the store has with what it erased after a recall in its place, as pages have it: without words.
+func (c *conversation) unerased(stored []history.Record) []history.Record {
+	there := map[wire.Seq]bool{}
+	for _, r := range stored {
+		there[r.Seq] = true
+	}
+	whole := slices.Clone(stored)
+	for _, r := range c.truth[history.Forward] {
+		if c.recalled[r.Seq] && !there[r.Seq] {
+			whole = append(whole, r)
+		}
+	}
+	if len(whole) > len(stored) {
+		slices.SortStableFunc(whole, func(a, b history.Record) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
+	return whole
+}
+
 // truth compares what the sources say of a conversation and makes its log. It reports whether there is one truth.
 func (j *judge) truth(id subjects.Conversation, c *conversation) bool {
 	sources := []history.Source{history.Stream, history.Forward, history.Backward, history.Fresh}
 	base := c.truth[sources[0]]
 	c.recalled = recalls(base)
+	base = c.unerased(base)
 	for _, source := range sources[1:] {
 		list := slices.Clone(c.truth[source])
 		if source == history.Backward {

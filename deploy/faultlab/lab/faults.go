@@ -126,13 +126,19 @@ func (l *Lab) within(least, most time.Duration) time.Duration {
 	return least + time.Duration(l.random.Int64N(int64(most-least)))
 }
 
-// chosenFaults returns the faults of the given names that a system can have; for none all that need not be named.
+// noFaults is the name for none: what people do to each other is enough.
+const noFaults = "none"
+
+// chosenFaults returns the faults of the given names that a system can have; without a name all that need not be named.
 func chosenFaults(names []string, s *system) ([]fault, error) {
 	possible := slices.DeleteFunc(slices.Clone(allFaults), func(f fault) bool { return f.on != nil && !f.on(s) })
 	if len(names) == 0 {
 		return slices.DeleteFunc(possible, func(f fault) bool { return f.demanded }), nil
 	}
 	var chosen []fault
+	if slices.Equal(names, []string{noFaults}) {
+		return chosen, nil
+	}
 	for _, name := range names {
 		i := slices.IndexFunc(possible, func(f fault) bool { return f.called(name) })
 		if i < 0 {

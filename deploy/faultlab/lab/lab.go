@@ -31,8 +31,9 @@ type Config struct {
 	Seed     uint64        // of all chance; the same seed gives the same faults at about the same times
 	Lasts    time.Duration // of the faults; default a minute
 	People   int           // who chat, two devices each; default 4, at least 3
-	Faults   []string      // names of faults; default all that the topology can have and that need not be named
+	Faults   []string      // names of faults; default all that the topology can have and that need not be named; none = none
 	ByChance bool          // faults are drawn by chance, where otherwise every kind comes before any comes again
+	Beside   []string      // names of what more people do beside chatting; default nothing
 	Log      io.Writer     // what the programs log, and a line for each fault; default nowhere
 }
 
@@ -64,6 +65,8 @@ type Lab struct {
 	owner      *person      // who makes groups, adds and removes
 	guest      *person      // who is added and removed all the time
 	rooms      []subjects.Conversation
+	halls      []subjects.Conversation // where the people of workloads are
+	recruits   []*person               // who is there
 	swallows   swallows
 	silent     uint64 // messages in the conversation that is silent otherwise
 }
@@ -86,6 +89,10 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	running, end := context.WithCancel(ctx)
 	defer l.system.close()
 	defer end()
+	beside, err := chosenWorkloads(config.Beside)
+	if err != nil {
+		return err
+	}
 	chosen, err := l.layOut()
 	if err != nil {
 		return err
@@ -96,12 +103,16 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	if err := l.gather(ctx); err != nil {
 		return err
 	}
+	works, err := l.prepare(ctx, beside)
 	defer func() {
-		for _, p := range l.people {
+		for _, p := range slices.Concat(l.people, l.recruits) {
 			_ = p.client.Close()
 		}
 	}()
-	if err := l.chat(ctx, chosen); err != nil {
+	if err != nil {
+		return err
+	}
+	if err := l.chat(ctx, chosen, works); err != nil {
 		return err
 	}
 	if err := l.tellTruth(ctx); err != nil {
@@ -112,7 +123,7 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 }
 
 // Check returns an error that says which of these cannot be run; empty ones count as their defaults.
-func Check(topology Topology, sync Sync, faults []string) error {
+func Check(topology Topology, sync Sync, faults, beside []string) error {
 	topology, sync = cmp.Or(topology, One), cmp.Or(sync, SyncAlways)
 	if topologies[topology] == nil {
 		return fmt.Errorf("%q is no topology; there are %v", topology, slices.Sorted(maps.Keys(topologies)))
@@ -121,15 +132,19 @@ func Check(topology Topology, sync Sync, faults []string) error {
 		return fmt.Errorf("sync %q is neither %s nor %s", sync, SyncAlways, SyncDefault)
 	}
 	for _, name := range faults {
+		if name == noFaults && len(faults) == 1 {
+			break
+		}
 		if !slices.ContainsFunc(allFaults, func(f fault) bool { return f.called(name) }) {
 			return fmt.Errorf("%q is no fault; there are %s", name, faultNames(allFaults))
 		}
 	}
-	return nil
+	_, err := chosenWorkloads(beside)
+	return err
 }
 
 func newLab(config Config, out io.Writer) (*Lab, error) {
-	if err := Check(config.Topology, config.Sync, config.Faults); err != nil {
+	if err := Check(config.Topology, config.Sync, config.Faults, config.Beside); err != nil {
 		return nil, err
 	}
 	config.Topology = cmp.Or(config.Topology, One)
@@ -215,7 +230,7 @@ func (l *Lab) of(u subjects.User) []subjects.Conversation {
 }
 
 // chat has everybody talk and read while faults come, and returns when all is quiet.
-func (l *Lab) chat(ctx context.Context, faults []fault) error {
+func (l *Lab) chat(ctx context.Context, faults []fault, works []work) error {
 	talking, hush := context.WithCancel(ctx)
 	defer hush()
 	reading, stopReading := context.WithCancel(ctx)
@@ -223,7 +238,7 @@ func (l *Lab) chat(ctx context.Context, faults []fault) error {
 	finishing, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	var talkers, readers sync.WaitGroup
-	failures := make(chan error, len(l.people)*len(l.rooms))
+	failures := make(chan error, len(l.people)*len(l.rooms)+len(works))
 	for _, p := range l.people {
 		talkers.Go(func() {
 			p.talk(talking, finishing, slices.DeleteFunc(l.of(p.user), func(c subjects.Conversation) bool { return c == silence }))
@@ -237,6 +252,13 @@ func (l *Lab) chat(ctx context.Context, faults []fault) error {
 		}
 	}
 	talkers.Go(func() { l.revolve(talking, finishing) })
+	for _, w := range works {
+		talkers.Go(func() {
+			if err := w(talking, finishing); err != nil {
+				failures <- err
+			}
+		})
+	}
 	sleep(ctx, calm)
 	l.probe()
 	err := l.breakThings(ctx, faults)
@@ -259,6 +281,10 @@ func (l *Lab) chat(ctx context.Context, faults []fault) error {
 // breakThings injects one fault after the other until the time is over. It goes on for a while while the faults have not hit what they were
 // meant to: until then the run could not have shown what a repeat does, or a reconnect.
 func (l *Lab) breakThings(ctx context.Context, faults []fault) error {
+	if len(faults) == 0 {
+		sleep(ctx, l.config.Lasts)
+		return ctx.Err()
+	}
 	end := time.Now().Add(l.config.Lasts)
 	next := order(faults, l.config.ByChance, l.random)
 	meant := map[history.Exposure]bool{}
@@ -288,7 +314,7 @@ func (l *Lab) exposed(meant map[history.Exposure]bool) bool {
 	case (meant[history.Repeats] || meant[history.Reconnects]) && l.duplicates.Load() == 0:
 		return false
 	case meant[history.Reconnects]:
-		return !slices.ContainsFunc(l.people, func(p *person) bool { return p.connects.Load() < 2 })
+		return !slices.ContainsFunc(slices.Concat(l.people, l.recruits), func(p *person) bool { return p.connects.Load() < 2 })
 	}
 	return true
 }
@@ -305,22 +331,24 @@ func (l *Lab) probe() {
 // revolve removes the guest's user from a group and takes it in again, over and over, while both devices of the guest talk and read there.
 func (l *Lab) revolve(ctx, done context.Context) {
 	for ctx.Err() == nil {
-		l.change(done, wire.ChangeRemoved, l.owner.client.Remove)
+		l.change(done, revolver, l.guest.user, wire.ChangeRemoved, l.owner.client.Remove)
 		sleep(ctx, 100*time.Millisecond)
-		l.change(done, wire.ChangeAdded, l.owner.client.Add)
+		l.change(done, revolver, l.guest.user, wire.ChangeAdded, l.owner.client.Add)
 		sleep(ctx, 300*time.Millisecond)
 	}
 }
 
-// change repeats a change of the guest's membership until it is acknowledged: it says what should be, so a repeat does no harm.
-func (l *Lab) change(done context.Context, change wire.MemberChange, call func(context.Context, wire.MemberUpdate) (wire.Changed, error)) {
+// change repeats a change of a membership until it is acknowledged: it says what should be, so a repeat does no harm.
+func (l *Lab) change(done context.Context, room subjects.Conversation, user subjects.User, change wire.MemberChange,
+	call func(context.Context, wire.MemberUpdate) (wire.Changed, error)) {
 	for done.Err() == nil {
 		ctx, cancel := context.WithTimeout(done, tryWithin)
-		changed, err := call(ctx, wire.MemberUpdate{Conversation: revolver, User: l.guest.user})
+		l.history.Add(history.Record{Kind: history.Asked, User: user, Conversation: room, Change: change})
+		changed, err := call(ctx, wire.MemberUpdate{Conversation: room, User: user})
 		cancel()
 		if code := wire.CodeOf(err); err == nil || code == wire.NotFound || code == wire.Conflict { // it is so already
 			if err == nil {
-				l.history.Add(history.Record{Kind: history.Member, User: l.guest.user, Conversation: revolver, Change: change, Seq: changed.Seq})
+				l.history.Add(history.Record{Kind: history.Member, User: user, Conversation: room, Change: change, Seq: changed.Seq})
 			}
 			return
 		}

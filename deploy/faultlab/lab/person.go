@@ -34,11 +34,14 @@ type person struct {
 	client *client.Client
 	random *rand.Rand
 	count  int
+	trying atomic.Bool // a send is under way
+	hears  bool        // what its connection is told is noted, beside what it shows
 
 	connects atomic.Int64 // how often it was connected
 
-	mu   sync.Mutex
-	seen map[subjects.Conversation]wire.Seq // the newest entry shown
+	mu      sync.Mutex
+	seen    map[subjects.Conversation]wire.Seq // the newest entry shown
+	session string                             // of the newest connection
 }
 
 func (p *person) record(r history.Record) {
@@ -57,9 +60,21 @@ func (p *person) talk(ctx, done context.Context, conversations []subjects.Conver
 
 // say tries one message until its outcome is known, or done ends.
 func (p *person) say(done context.Context, c subjects.Conversation, words string) {
-	post := wire.Post{Conversation: c, ClientID: client.NewClientID(), Body: textBody(words)}
+	p.post(done, newPost(c, words))
+}
+
+// newPost returns a message that says where it is said: read elsewhere, it gives itself away.
+func newPost(c subjects.Conversation, words string) wire.Post {
+	return wire.Post{Conversation: c, ClientID: client.NewClientID(), Body: textBody(string(c) + " " + words)}
+}
+
+// post tries one message as say does, and returns its entry; 0 = none.
+func (p *person) post(done context.Context, post wire.Post) wire.Seq {
+	c, lost := post.Conversation, false
+	p.trying.Store(true)
+	defer p.trying.Store(false)
 	for done.Err() == nil {
-		p.record(history.Record{Kind: history.Invoke, Conversation: c, ClientID: post.ClientID, Body: words})
+		p.record(history.Record{Kind: history.Invoke, Conversation: c, ClientID: post.ClientID, Body: words(post.Body)})
 		ctx, cancel := context.WithTimeout(done, tryWithin)
 		posted, err := client.Call[wire.Post, wire.Posted](ctx, p.client, "send.post", post)
 		cancel()
@@ -67,25 +82,26 @@ func (p *person) say(done context.Context, c subjects.Conversation, words string
 		refusal, refused := errors.AsType[*wire.Error](err)
 		switch {
 		case err == nil:
-			if posted.Duplicate {
+			if posted.Duplicate && lost {
 				p.lab.duplicates.Add(1)
 			}
 			p.record(outcome)
-			return
+			return posted.Seq
 		case refused && !refusal.Code.Info().Unknown:
 			outcome.Kind, outcome.Code = history.Reject, refusal.Code
 		default:
-			outcome.Kind = history.Unknown
+			outcome.Kind, lost = history.Unknown, true
 			if refused {
 				outcome.Code = refusal.Code
 			}
 		}
 		p.record(outcome)
 		if outcome.Kind == history.Reject && !passing[outcome.Code] {
-			return
+			return 0
 		}
-		sleep(done, tryPause+time.Duration(p.random.Int64N(int64(tryPause))))
+		sleep(done, tryPause+time.Duration(rand.Int64N(int64(tryPause))))
 	}
+	return 0
 }
 
 // read shows a conversation from its beginning until ctx ends. Where its user is removed it waits until the user is back, and goes on.
@@ -133,9 +149,15 @@ func (p *person) shown(c subjects.Conversation) wire.Seq {
 
 // observe records when the connection comes and goes, and what is shown of others' presence.
 func (p *person) observe(event client.Event) {
+	if p.hears {
+		p.hear(event)
+	}
 	switch event := event.(type) {
 	case *client.Connected:
 		p.connects.Add(1)
+		p.mu.Lock()
+		p.session = event.Welcome.Session
+		p.mu.Unlock()
 		p.record(history.Record{Kind: history.Connect, Session: event.Welcome.Session})
 	case *client.Disconnected:
 		closed := history.Record{Kind: history.Close}

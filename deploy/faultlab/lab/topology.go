@@ -51,6 +51,9 @@ var functionKinds = []string{"auth", "conversations", "history", "presence", "re
 
 const instances = 2 // of each edge and function
 
+// accounts is how accounts are kept: everybody may register, and passwords, which nobody attacks here, are hashed at little cost.
+var accounts = []string{"--registration", "open", "--password-memory-kib", "1024", "--password-passes", "1"}
+
 // system is the processes of confab, and the networks in front of them and between them.
 type system struct {
 	lab    *Lab
@@ -93,8 +96,8 @@ func (s *system) layOutOne() error {
 	p := s.add(kindConfab, kindConfab, bannerSays, func() []string {
 		// Without the cache, which is meant to grow, memory that is kept by mistake shows.
 		args := []string{"up", "--cache-mib", "0", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--ops-listen", "", "--data", s.lab.config.Data,
-			"--limits", "none", "--registration", "open"}
-		return append(args, "--profile", s.profile())
+			"--limits", "none", "--profile", s.profile()}
+		return append(args, accounts...)
 	})
 	p.at = func(address string) { front.to(address) }
 	s.looks = func(user string) (process.NATSConfig, bool) { return standalone.Local(s.lab.config.Data, user) }
@@ -186,7 +189,7 @@ func (s *system) layOutPrograms(keys string, replicas int, servers ...string) er
 			}
 			args := []string{"function", f, "--nats-url", "nats://" + link.address(), "--nats-nkey", natsconfig.SeedFile(keys, f), "--unit", name}
 			if f == "auth" {
-				args = append(args, "--registration", "open")
+				args = append(args, accounts...)
 			}
 			s.add(name, f, functionSays, func() []string { return args })
 		}

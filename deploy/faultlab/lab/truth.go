@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/confab-im/confab/deploy/faultlab/history"
@@ -64,7 +65,7 @@ func (l *Lab) reader(c subjects.Conversation) *person {
 func (l *Lab) tellTruth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, quietWithin)
 	defer cancel()
-	for _, c := range l.rooms {
+	for _, c := range slices.Concat(l.rooms, l.halls) {
 		p := l.reader(c)
 		for source, read := range map[history.Source]func(context.Context, *person, subjects.Conversation) ([]wire.Entry, error){
 			history.Forward: forward, history.Backward: backward, history.Fresh: l.fresh, history.Stream: l.stream,

@@ -1,0 +1,45 @@
+package lab_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/confab-im/confab/deploy/faultlab/check"
+	"github.com/confab-im/confab/deploy/faultlab/history"
+	"github.com/confab-im/confab/deploy/faultlab/lab"
+)
+
+// What people do to each other needs no fault: members come and go while they send, sessions end, marks race and messages are sent by several devices at once.
+func TestRacesAreDecidedOnce(t *testing.T) {
+	config := lab.Config{Lasts: 6 * time.Second, Beside: []string{"races", "revocations", "marks", "copies"}}
+	if testing.Short() {
+		config.Lasts = 2 * time.Second
+	}
+	f := besides(t, config)
+	if f.Membership.Raced == 0 || f.Membership.Refused == 0 || f.Copied == 0 || f.Marks == 0 || f.Revoked.Count == 0 {
+		t.Errorf("there was no race: %+v", f)
+	}
+}
+
+// besides runs confab with nothing broken and with what people do beside chatting, and returns its figures.
+func besides(t *testing.T, config lab.Config) check.Figures {
+	t.Helper()
+	var written, log bytes.Buffer
+	config.Program, config.Data, config.Seed, config.Log, config.Faults = program, t.TempDir(), 1, &log, []string{"none"}
+	if err := lab.Run(t.Context(), config, &written); err != nil {
+		t.Fatalf("%v\n%s", err, log.Bytes())
+	}
+	records, err := history.Read(&written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict := check.History(records, check.Bounds{AllowCalm: true})
+	figures, _ := json.MarshalIndent(verdict.Figures, "", "  ") // a struct of numbers always encodes
+	t.Logf("%s %s", verdict.Result, figures)
+	for _, f := range verdict.Findings[:min(20, len(verdict.Findings))] {
+		t.Errorf("%s %s %s entry %d at %v: %s", f.Defect, f.Conversation, f.Who, f.Seq, f.At, f.Text)
+	}
+	return verdict.Figures
+}
