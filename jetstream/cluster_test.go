@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -160,4 +162,33 @@ func TestConsumersOnThreeServers(t *testing.T) {
 		n, err := jetstream.Backlog(t.Context(), stores[2].Conn(), "counter")
 		return err == nil && n == 1
 	})
+}
+
+// TestWhoLosesARaceFindsWhatWon is about the moment between the refusal of a second record and the time from which the first can be read.
+func TestWhoLosesARaceFindsWhatWon(t *testing.T) {
+	t.Parallel()
+	stores := cluster(t)
+	for i := range 30 {
+		user := subjects.User(fmt.Sprint("u", i))
+		var racing sync.WaitGroup
+		var made atomic.Int64
+		for _, s := range stores {
+			racing.Go(func() {
+				_, err := s.CreateUser(t.Context(), jetstream.User{User: user})
+				switch {
+				case err == nil:
+					made.Add(1)
+				case !errors.Is(err, jetstream.ErrExists):
+					t.Errorf("make %s: %v", user, err)
+				}
+				if _, err := s.User(t.Context(), user); err != nil {
+					t.Errorf("read %s after it was made by somebody: %v", user, err)
+				}
+			})
+		}
+		racing.Wait()
+		if made.Load() != 1 {
+			t.Errorf("%s was made %d times", user, made.Load())
+		}
+	}
 }

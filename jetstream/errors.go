@@ -45,6 +45,7 @@ type apiError struct {
 
 // Codes of JetStream that are looked at.
 const (
+	codeNoPeers          = 10005 // fewer servers than copies are there
 	codeInsufficient     = 10023 // limits of the server or of the account
 	codeNoMessage        = 10037
 	codeResources        = 10047
@@ -72,7 +73,7 @@ func (e *apiError) Unwrap() []error {
 		return []error{ErrTooLarge}
 	case codeStreamMissing:
 		return []error{ErrNotDeclared, ErrUnavailable}
-	case codeInsufficient, codeResources, codeMaximum:
+	case codeNoPeers, codeInsufficient, codeResources, codeMaximum:
 		return []error{ErrUnavailable}
 	}
 	if e.Code >= 500 {

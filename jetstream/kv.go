@@ -67,26 +67,34 @@ func (s *Store) update(ctx context.Context, bucket, key string, value any, revis
 	return s.write(ctx, bucket, key, value, expecting(revision), ttl)
 }
 
-// create writes a record that must not exist, else ErrExists.
+// createTries bounds how often a record is looked for that somebody else is making, over about a second.
+const createTries = 40
+
+// create writes a record that must not exist, else ErrExists, after which a read finds what is there. The leader of several servers refuses a record as soon as it has proposed another one, which nobody
+// can read before most of them have it.
 func (s *Store) create(ctx context.Context, bucket, key string, value any, ttl time.Duration) (revision uint64, err error) {
-	revision, err = s.update(ctx, bucket, key, value, 0, ttl)
-	if !errors.Is(err, ErrConflict) {
-		return revision, err
+	var at uint64 // the note of a removal, which may be written over; 0 = there is none
+	for try := range createTries {
+		revision, err = s.update(ctx, bucket, key, value, at, ttl)
+		if !errors.Is(err, ErrConflict) {
+			return revision, err
+		}
+		before := at
+		var there json.RawMessage
+		at, err = s.readKey(ctx, bucket, key, &there)
+		switch {
+		case err == nil:
+			return 0, fmt.Errorf("create %s of %s: %w", key, bucket, ErrExists)
+		case !errors.Is(err, ErrNotFound):
+			return 0, err
+		case at != before: // this note was not known
+			continue
+		}
+		if err := pause(ctx, try); err != nil {
+			return 0, err
+		}
 	}
-	// Perhaps there is only the note of a removal.
-	var there json.RawMessage
-	marker, readErr := s.readKey(ctx, bucket, key, &there)
-	switch {
-	case readErr == nil:
-		return 0, fmt.Errorf("create %s of %s: %w", key, bucket, ErrExists)
-	case !errors.Is(readErr, ErrNotFound):
-		return 0, readErr
-	}
-	revision, err = s.update(ctx, bucket, key, value, marker, ttl)
-	if errors.Is(err, ErrConflict) {
-		return 0, fmt.Errorf("create %s of %s: %w", key, bucket, ErrExists)
-	}
-	return revision, err
+	return 0, fmt.Errorf("create %s of %s: %w", key, bucket, ErrExists)
 }
 
 // remove leaves the note of a removal, which expires after ttl, if the revision still is the given one, else ErrConflict. It returns the note's revision.
