@@ -29,6 +29,7 @@ type natsSettings struct {
 	Certificate   string             `conf:"tls-certificate" help:"PEM file with the certificate of the server, which it shows to clients and to the other servers of its cluster"`
 	Key           string             `conf:"tls-key" help:"PEM file with the key of that certificate"`
 	CA            string             `conf:"tls-ca" help:"PEM file with what the certificates of the other servers are checked against"`
+	KeysOnly      bool               `conf:"keys-only" help:"write the seeds and the password of a cluster, and no configuration: what confab up --cluster takes as --nats-keys"`
 	Kubernetes    bool               `conf:"kubernetes" help:"write secrets for kubectl apply instead of the configuration of a server, which the Helm chart brings"`
 	Prefix        string             `conf:"secret-prefix" help:"what the names of those secrets begin with, as the chart's nats.secrets"`
 }
@@ -92,6 +93,9 @@ func natsConfig(_ context.Context, c call) error {
 		explainSecrets(c, dir)
 		return nil
 	}
+	if config.KeysOnly {
+		return writeKeys(c, dir, users)
+	}
 	server, err := config.serverIn(dir)
 	if err != nil {
 		return err
@@ -106,11 +110,23 @@ func natsConfig(_ context.Context, c call) error {
 	return nil
 }
 
+// writeKeys writes what the machines of a cluster share, and no configuration.
+func writeKeys(c call, dir string, users []natsconfig.User) error {
+	if _, err := natsconfig.Keys(dir, natsconfig.WithAdmin(users)); err != nil {
+		return err
+	}
+	if _, err := natsconfig.RoutePassword(dir); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.out, "The keys are in %s. Copy that directory to each machine, and give it to confab up as --nats-keys.\n", dir)
+	return err
+}
+
 // serverIn returns what is written of the server into a directory.
-func (c *natsSettings) serverIn(dir string) (natsconfig.Server, error) {
-	server := natsconfig.Server{
-		Name: c.Server, Listen: c.Listen, StoreDir: c.StoreDir, Fast: c.Profile == standalone.ProfileFast,
-		TLS: natsconfig.TLS{Certificate: c.Certificate, Key: c.Key, CA: c.CA},
+func (c *natsSettings) serverIn(dir string) (server natsconfig.Server, err error) {
+	server = natsconfig.Server{Name: c.Server, Listen: c.Listen, StoreDir: c.StoreDir, Fast: c.Profile == standalone.ProfileFast}
+	if server.TLS, err = (natsconfig.TLS{Certificate: c.Certificate, Key: c.Key, CA: c.CA}).Absolute(); err != nil {
+		return natsconfig.Server{}, err
 	}
 	own := "jetstream"
 	if c.Cluster != "" {
@@ -119,19 +135,12 @@ func (c *natsSettings) serverIn(dir string) (natsconfig.Server, error) {
 			return natsconfig.Server{}, err
 		}
 		server.Cluster = c.clusterOf()
-		server.Cluster.Password = password
+		server.Cluster.Password, server.Cluster.TLS = password, server.TLS
 		own = "jetstream-" + c.Server
 	}
 	server.StoreDir = cmp.Or(server.StoreDir, filepath.Join(dir, own))
-	for _, path := range []*string{&server.StoreDir, &server.TLS.Certificate, &server.TLS.Key, &server.TLS.CA} {
-		if *path == "" {
-			continue
-		}
-		abs, err := filepath.Abs(*path)
-		if err != nil {
-			return natsconfig.Server{}, err
-		}
-		*path = abs
+	if server.StoreDir, err = filepath.Abs(server.StoreDir); err != nil {
+		return natsconfig.Server{}, err
 	}
 	return server, nil
 }

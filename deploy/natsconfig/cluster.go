@@ -19,6 +19,7 @@ type Cluster struct {
 	Listen   string   // host:port where the other servers connect
 	Routes   []string // host:port of every server, whose own may be among them
 	Password string   // by which they know each other, as RoutePassword returns it
+	TLS      TLS      // empty = they speak without
 }
 
 // serverName is what a server of a cluster may be called: the name is part of a file's, and of what other servers store.
@@ -40,7 +41,7 @@ func (c *Cluster) Validate(server string) error {
 	return nil
 }
 
-// TLS names the files, PEM, with which a server speaks TLS to clients and to the other servers of its cluster. Servers show each other their certificates, which must serve for both sides.
+// TLS names the files, PEM, with which a server speaks TLS. Servers of a cluster show each other their certificates, which must serve for both sides, and check them against CA.
 type TLS struct{ Certificate, Key, CA string }
 
 // RoutePassword returns the password by which servers of a cluster know each other, from the directory of the seeds, and makes it where there is none yet.
@@ -72,7 +73,7 @@ func routePassword(path string) (string, error) {
 const routeUser = "route"
 
 // render returns the block of a server's configuration; "" for nil, a server that stands alone. A paused server is missed after ten seconds, as clients miss it.
-func (c *Cluster) render(tls TLS) string {
+func (c *Cluster) render() string {
 	if c == nil {
 		return ""
 	}
@@ -83,8 +84,8 @@ func (c *Cluster) render(tls TLS) string {
 		fmt.Fprintf(&b, "    %s\n", strconv.Quote(fmt.Sprintf("nats-route://%s:%s@%s", routeUser, c.Password, route)))
 	}
 	b.WriteString("  ]\n")
-	if tls.Certificate != "" {
-		fmt.Fprintf(&b, "  tls {cert_file: %s, key_file: %s, ca_file: %s, verify: true}\n", strconv.Quote(tls.Certificate), strconv.Quote(tls.Key), strconv.Quote(tls.CA))
+	if c.TLS.Certificate != "" {
+		fmt.Fprintf(&b, "  tls {cert_file: %s, key_file: %s, ca_file: %s, verify: true}\n", strconv.Quote(c.TLS.Certificate), strconv.Quote(c.TLS.Key), strconv.Quote(c.TLS.CA))
 	}
 	b.WriteString("}\n")
 	return b.String()
@@ -96,4 +97,19 @@ func (t TLS) render() string {
 		return ""
 	}
 	return fmt.Sprintf("tls {cert_file: %s, key_file: %s}\n", strconv.Quote(t.Certificate), strconv.Quote(t.Key))
+}
+
+// Absolute returns the same files by their whole paths, since a server may be started elsewhere.
+func (t TLS) Absolute() (TLS, error) {
+	for _, path := range []*string{&t.Certificate, &t.Key, &t.CA} {
+		if *path == "" {
+			continue
+		}
+		whole, err := filepath.Abs(*path)
+		if err != nil {
+			return TLS{}, err
+		}
+		*path = whole
+	}
+	return t, nil
 }

@@ -20,7 +20,7 @@ type Server struct {
 	StoreDir  string   // where JetStream keeps its files
 	Anonymous string   // the user that a connection without a key is; empty = such a connection is refused
 	Cluster   *Cluster // nil = the server stands alone
-	TLS       TLS      // empty = none
+	TLS       TLS      // for clients; empty = none
 	Fast      bool     // acknowledge before syncing: a power cut may lose what was acknowledged
 }
 
@@ -146,7 +146,7 @@ ping_interval: "5s"
   strict: true # the server's preset: a request with a field too many is refused
 }
 %s%s`, strconv.Quote(cmp.Or(server.Name, "confab")), strconv.Quote(server.Listen), server.TLS.render(), strconv.Quote(server.StoreDir), sync,
-		server.Cluster.render(server.TLS), accounts), nil
+		server.Cluster.render(), accounts), nil
 }
 
 // renderAccounts returns the accounts and the users of a server's configuration; a connection without a key is the user anonymous, or refused where that is empty.

@@ -1,11 +1,13 @@
 package natsserver
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"regexp"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/confab-im/confab/deploy/process"
 )
@@ -16,6 +18,7 @@ type Log struct {
 	names    map[string]string       // of users, by their public keys
 	violated func(user string)       // called for each refusal of a subject
 	fatal    *atomic.Pointer[string] // why the server cannot go on
+	refused  *atomic.Int64           // when a route was last refused, in nanoseconds since 1970; 0 = never
 }
 
 // NewLog returns a log for a server. Names holds the names of users by their public keys; violated, unless nil, is called for each subject that the server refuses a user, which is "unknown" where
@@ -24,7 +27,7 @@ func NewLog(log *slog.Logger, names map[string]string, violated func(user string
 	if violated == nil {
 		violated = func(string) {}
 	}
-	return Log{log: log, names: names, violated: violated, fatal: new(atomic.Pointer[string])}
+	return Log{log: log, names: names, violated: violated, fatal: new(atomic.Pointer[string]), refused: new(atomic.Int64)}
 }
 
 // Noticef logs for debugging.
@@ -36,8 +39,14 @@ func (l Log) Debugf(format string, v ...any) { l.log.Debug("nats server", "text"
 // Tracef logs for debugging.
 func (l Log) Tracef(format string, v ...any) { l.Debugf(format, v...) }
 
-// Warnf logs a warning.
-func (l Log) Warnf(format string, v ...any) { l.log.Warn("nats server", "text", text(format, v)) }
+// Warnf logs a warning, but what the server repeats every two seconds while it is alone.
+func (l Log) Warnf(format string, v ...any) {
+	level := slog.LevelWarn
+	if strings.HasPrefix(format, "Waiting for routing to be established") {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "nats server", "text", text(format, v))
+}
 
 // Errorf logs an error, and counts it where a user was refused a subject.
 func (l Log) Errorf(format string, v ...any) {
@@ -47,7 +56,33 @@ func (l Log) Errorf(format string, v ...any) {
 		l.violated(user)
 		return
 	}
+	if tried := triedRoute.FindStringSubmatch(line); tried != nil { // every second while another server is away
+		if tried[1] == "1" || strings.HasSuffix(tried[1], "00") {
+			l.log.Warn("nats server", "text", line)
+		}
+		return
+	}
+	if refusedRoute.MatchString(line) {
+		l.refused.Store(time.Now().UnixNano())
+		l.log.Warn("nats server", "text", line) // it happens again and again while somebody copies a password
+		return
+	}
 	l.log.Error("nats server", "text", line)
+}
+
+// triedRoute is how the server writes that it does not reach another server.
+var triedRoute = regexp.MustCompile(`^Error trying to connect to route \(attempt (\d+)\)`)
+
+// refusedRoute is how the server writes that it refused another server, or was refused by it, for its password.
+var refusedRoute = regexp.MustCompile(`- rid:\d+ - (authentication error|Route Error '?Authorization Violation)`)
+
+// refusedLately is how long a refused route counts; servers try again every second or two.
+const refusedLately = 10 * time.Second
+
+// RefusedRoute reports whether a server of the cluster has another password than this one, as far as the log has said lately.
+func (l Log) RefusedRoute() bool {
+	at := l.refused.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < refusedLately
 }
 
 // Fatalf logs why the server cannot go on, which ends the wait for it.

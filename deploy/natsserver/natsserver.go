@@ -4,12 +4,13 @@ package natsserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/confab-im/confab/deploy/process"
 )
 
 // startTimeout bounds how long a server may take to recover its store. A million messages take a few seconds; a disk that needs minutes is better reported than
@@ -24,7 +25,7 @@ const (
 )
 
 // ErrEnded is what a server ended with that nobody told to.
-var ErrEnded = errors.New("the NATS server ended by itself; its log says why")
+var ErrEnded = fmt.Errorf("the NATS server ended by itself, and its log says why: %w", process.ErrAgain)
 
 // Start starts a server and waits until it takes connections, until ctx ends, or for five minutes, in which a large store is read. The options are the server's from then on.
 func Start(ctx context.Context, options *server.Options, log Log) (*server.Server, error) {
@@ -78,7 +79,7 @@ func reload(srv *server.Server, file string, log *slog.Logger) {
 		err = srv.ReloadOptions(prepared(options))
 	}
 	if err != nil {
-		log.Error("configuration not read again", "file", file, "err", err)
+		log.Error("configuration not read again", "file", file, process.KeyErr, err)
 		return
 	}
 	log.Info("configuration read again", "file", file)

@@ -15,7 +15,7 @@ import (
 const (
 	ExitBroken     = 1 // it cannot run, or failed: starting it again soon will not help
 	ExitUsage      = 2 // it was called wrongly, and nothing was started
-	ExitClosed     = 3 // its connection to NATS was closed for good: start it again
+	ExitClosed     = 3 // its connection to NATS was closed for good, or the NATS server inside it broke: start it again
 	ExitIncomplete = 4 // it ended as asked, but had to cancel calls that were still at work
 )
 
@@ -46,13 +46,16 @@ func ExitCode(err error) int {
 		return 0
 	case errors.As(err, new(*UsageError)):
 		return ExitUsage
-	case errors.Is(err, ErrClosed), errors.Is(err, functions.ErrDisconnected):
+	case errors.Is(err, ErrClosed), errors.Is(err, functions.ErrDisconnected), errors.Is(err, ErrAgain):
 		return ExitClosed
 	case errors.Is(err, functions.ErrDrainIncomplete):
 		return ExitIncomplete
 	}
 	return ExitBroken
 }
+
+// ErrAgain ends a program that a new start mends; it is wrapped with what broke.
+var ErrAgain = errors.New("start it again")
 
 // UsageError is an error in how a program was called; nothing was started.
 type UsageError struct{ Err error }

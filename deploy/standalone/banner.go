@@ -77,18 +77,36 @@ func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, fron
 	if s.server != nil {
 		b.nats = s.server.ClientURL()
 		if !s.config.NATSLook {
-			b.viewer = KeyFile(s.config.Data, natsconfig.Viewer)
+			b.viewer = natsconfig.SeedFile(s.config.keys(), natsconfig.Viewer)
 		}
 	}
-	if b.owner, err = OwnerLink(ctx, caller, b.public, subjects.User(s.config.Owner)); err != nil {
-		cancel(fmt.Errorf("make the owner's link: %w", err))
-		return
+	err = patiently(ctx, func() error {
+		b.owner, err = OwnerLink(ctx, caller, b.public, subjects.User(s.config.Owner))
+		return err
+	})
+	if err == nil {
+		err = patiently(ctx, func() error { b.invite, err = InviteLink(ctx, caller, b.public, inviteUses, 0); return err })
 	}
-	if b.invite, err = InviteLink(ctx, caller, b.public, inviteUses, 0); err != nil {
-		cancel(fmt.Errorf("make the invite link: %w", err))
+	if err != nil {
+		cancel(fmt.Errorf("make the links of the banner: %w", err))
 		return
 	}
 	b.write(out)
+}
+
+// patiently repeats what failed for a reason that passes, as while the servers of a cluster agree on leaders, until ctx ends.
+func patiently(ctx context.Context, what func() error) error {
+	for {
+		err := what()
+		if code := wire.CodeOf(err); err == nil || code != wire.StorageUnavailable && code != wire.Unavailable && code != wire.Timeout {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // OwnerLink returns a link that signs a user in once, and registers the user first where there is none. What it carries is a refresh token: it is spent by its

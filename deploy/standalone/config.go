@@ -1,6 +1,7 @@
 package standalone
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -39,6 +40,7 @@ type Config struct {
 	SleepAll    bool          `conf:"sleep-all" help:"let child processes of every function leave, also of those whose function.yaml keeps one"`
 	Function    []string      `conf:"function" help:"folder of a function of your own, with its function.yaml; it runs in child processes. May be given more than once"`
 	Manifests   []string      `conf:"manifests" help:"files function.yaml of functions beside confab's own that are started elsewhere: they get users and keys"`
+	Cluster     ClusterConfig
 	Edge        edges.Config
 	Auth        auth.Config
 
@@ -75,6 +77,9 @@ func DefaultData() string {
 	return filepath.Join(home, ".local", "share", "confab")
 }
 
+// keys returns the directory of the seeds of the users of the embedded server.
+func (c *Config) keys() string { return cmp.Or(c.Cluster.Keys, keysDir(c.Data)) }
+
 // Validate returns an error that names the setting that is wrong, and fills in the ways of registration: open on loopback, by invite elsewhere.
 func (c *Config) Validate() error {
 	if c.Profile != ProfileStandalone && c.Profile != ProfileFast {
@@ -90,6 +95,12 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("owner: %w", err)
 	}
 	if err := c.validatePlace(); err != nil {
+		return err
+	}
+	if c.NATS.URL != "" && c.Cluster.several() {
+		return errors.New("cluster is for the embedded NATS server, and nats-url names another")
+	}
+	if err := c.Cluster.validate(); err != nil {
 		return err
 	}
 	if err := c.Edge.Validate(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -16,6 +17,7 @@ import (
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/manifest"
 	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/deploy/natsserver"
 	"github.com/confab-im/confab/deploy/ops"
 	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/source"
@@ -46,8 +48,15 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 	}
 	defer func() { _ = public.Close() }()
 
-	s := system{config: config, log: log, registry: ops.NewRegistry()}
+	s := &system{config: config, log: log, registry: ops.NewRegistry()}
 	if err := s.openOwn(ctx); err != nil {
+		return err
+	}
+	asked := ctx // ends when the end is wanted; what fails cancels only what follows
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	operators, err := s.serveOps(ctx, cancel)
+	if err != nil {
 		return err
 	}
 	if config.NATS.URL == "" {
@@ -55,6 +64,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 			return err
 		}
 		defer s.stopServer()
+		go func() { s.server.WaitForShutdown(); cancel(natsserver.ErrEnded) }() // ends at the latest with stopServer
 		if config.CacheMiB > 0 {
 			caching, stop := context.WithCancel(context.WithoutCancel(ctx))
 			ended := make(chan struct{})
@@ -62,7 +72,10 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 			defer func() { stop(); <-ended }()
 		}
 	}
-	if err := s.declare(ctx); err != nil {
+	if err := s.declare(ctx, out); err != nil {
+		if asked.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil
+		}
 		return err
 	}
 	// The functions outlive the edge, so that its last calls are answered.
@@ -70,7 +83,10 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	return s.serve(ctx, public, out)
+	if err := s.serve(ctx, cancel, public, operators, out); err != nil || asked.Err() != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // system is what Run has started so far.
@@ -79,7 +95,11 @@ type system struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	server   *server.Server   // nil with an outside NATS server
+	natsLog  natsserver.Log   // of server
 	own      []source.Program // the functions in folders
+
+	starting atomic.Pointer[string]    // what the start waits for, in words; nil = nothing
+	front    atomic.Pointer[edge.Edge] // nil until there is one
 
 	cancel   context.CancelFunc
 	failed   chan error // why the first part ended that should not have; holds one
@@ -90,27 +110,32 @@ type system struct {
 
 // declare makes the streams and buckets. On an outside server it makes them again after each reconnect until ctx ends: what such a server kept in memory is
 // gone when it was restarted. The embedded one ends with this process.
-func (s *system) declare(ctx context.Context) error {
+func (s *system) declare(ctx context.Context, out io.Writer) error {
 	nc, _, err := s.connect(natsconfig.Deployer)
 	if err != nil {
 		return err
+	}
+	if s.config.Cluster.several() {
+		defer nc.Close()
+		defer s.starting.Store(nil)
+		return s.join(ctx, nc, out)
 	}
 	if s.server != nil {
 		defer nc.Close()
 		within, cancel := context.WithTimeout(ctx, declareTimeout)
 		defer cancel()
-		return s.declareAll(within, nc)
+		return s.declareAll(within, nc, jetstream.Profile{})
 	}
 	return s.keep(ctx, nc)
 }
 
 // declareAll makes the streams and buckets, and what functions need: consumers and a place in the registry.
-func (s *system) declareAll(ctx context.Context, nc *nats.Conn) error {
+func (s *system) declareAll(ctx context.Context, nc *nats.Conn, profile jetstream.Profile) error {
 	manifests, err := s.manifests()
 	if err != nil {
 		return err
 	}
-	if err := jetstream.Declare(ctx, nc, jetstream.Profile{}); err != nil {
+	if err := jetstream.Declare(ctx, nc, profile); err != nil {
 		return err
 	}
 	if err := s.unregisterFormer(ctx, nc); err != nil {
@@ -123,7 +148,7 @@ func (s *system) declareAll(ctx context.Context, nc *nats.Conn) error {
 func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 	within, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
-	if err := s.declareAll(within, nc); err != nil {
+	if err := s.declareAll(within, nc, jetstream.Profile{}); err != nil {
 		nc.Close()
 		return err
 	}
@@ -137,24 +162,20 @@ func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 	return nil
 }
 
-// serve runs the edge and the operators' listener until ctx ends or a part fails.
-func (s *system) serve(ctx context.Context, public edges.Listener, out io.Writer) error {
-	nc, _, err := s.connect(natsconfig.Edge)
+// serve runs the edge until ctx ends or a part fails. Cancel ends ctx with what failed.
+func (s *system) serve(ctx context.Context, cancel context.CancelCauseFunc, public edges.Listener, operators string, out io.Writer) error {
+	nc, closed, err := s.connect(natsconfig.Edge)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	ctx, closing := process.WhileConnected(ctx, closed)
+	defer closing(nil)
 	front, err := s.config.Edge.New(public, nc, s.log, s.registry)
 	if err != nil {
 		return err
 	}
-	asked := ctx // ends when the end is wanted; what fails cancels only what follows
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	operators, err := s.serveOps(ctx, cancel, front)
-	if err != nil {
-		return err
-	}
+	s.front.Store(front)
 	edgeEnded := make(chan error, 1)
 	go func() { edgeEnded <- front.Run(ctx) }()
 	go s.greet(ctx, cancel, front, banner{public: public.URL(), ops: operators}, out)
@@ -163,15 +184,15 @@ func (s *system) serve(ctx context.Context, public edges.Listener, out io.Writer
 		cancel(err)
 		return errors.Join(err, <-edgeEnded)
 	case err := <-edgeEnded:
-		if err == nil && asked.Err() == nil {
-			return context.Cause(ctx)
+		if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
 		}
 		return err
 	}
 }
 
-// serveOps opens the operators' listener and returns its address, "" where there is none.
-func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge) (string, error) {
+// serveOps opens the operators' listener, from the start on, and returns its address, "" where there is none. Should it fail, fail is called.
+func (s *system) serveOps(ctx context.Context, fail context.CancelCauseFunc) (string, error) {
 	if s.config.OpsListen == "" {
 		return "", nil
 	}
@@ -180,9 +201,26 @@ func (s *system) serveOps(ctx context.Context, cancel context.CancelCauseFunc, f
 		return "", err
 	}
 	go func() {
-		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "edge", Ready: front.Ready}); err != nil {
-			cancel(err)
+		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "confab", Ready: s.started}, ops.Check{Name: "edge", Ready: s.ready}); err != nil {
+			fail(err)
 		}
 	}()
 	return listener.Addr().String(), nil
+}
+
+// started returns an error that says what the start still waits for.
+func (s *system) started() error {
+	if waits := s.starting.Load(); waits != nil {
+		return errors.New(*waits)
+	}
+	return nil
+}
+
+// ready returns why clients cannot be served.
+func (s *system) ready() error {
+	front := s.front.Load()
+	if front == nil {
+		return errors.New("it is not started yet")
+	}
+	return front.Ready()
 }

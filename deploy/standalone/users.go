@@ -1,6 +1,7 @@
 package standalone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func keysDir(data string) string { return filepath.Join(natsDir(data), "keys") }
 // KeyFile returns the file with the seed of a user of the embedded NATS server, in a data directory that confab up has used.
 func KeyFile(data, user string) string { return natsconfig.SeedFile(keysDir(data), user) }
 
-// addressFile returns the file that says where the embedded server listens while it runs.
+// addressFile returns the file that says where the embedded server listens while it runs, and in a second line where the seeds are.
 func addressFile(data string) string { return filepath.Join(natsDir(data), "address") }
 
 // Local returns how a user reaches the embedded NATS server of the confab up that keeps a data directory, where one runs and the caller may read its keys.
@@ -37,11 +38,12 @@ func Local(data, user string) (config process.NATSConfig, ok bool) {
 	if err != nil {
 		return config, false
 	}
-	key := KeyFile(data, user)
+	url, keys, _ := strings.Cut(strings.TrimSpace(string(address)), "\n")
+	key := natsconfig.SeedFile(cmp.Or(keys, keysDir(data)), user)
 	if _, err := os.Stat(key); err != nil {
 		return config, false
 	}
-	return process.NATSConfig{URL: strings.TrimSpace(string(address)), NKey: key}, true
+	return process.NATSConfig{URL: url, NKey: key}, true
 }
 
 // manifests returns those of all functions that there may be beside this process.
@@ -60,13 +62,16 @@ func (c *Config) serverConfig(listen string, manifests []manifest.Manifest) (tex
 		return "", nil, err
 	}
 	users = natsconfig.WithAdmin(users)
-	keys, err := natsconfig.Keys(keysDir(c.Data), users)
+	keys, err := natsconfig.Keys(c.keys(), users)
 	if err != nil {
 		return "", nil, fmt.Errorf("make the keys of the embedded NATS server: %w", err)
 	}
 	settings := natsconfig.Server{Listen: listen, StoreDir: natsDir(c.Data)}
 	if c.NATSLook {
 		settings.Anonymous = natsconfig.Viewer
+	}
+	if err := c.Cluster.addTo(&settings, c.keys()); err != nil {
+		return "", nil, err
 	}
 	text, err = natsconfig.Render(settings, users, keys)
 	names = make(map[string]string, len(keys))
@@ -102,20 +107,28 @@ func (s *system) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	srv, err := s.config.startServer(ctx, manifests, s.log, func(user string) { refusals.WithLabelValues(user).Inc() })
+	s.server, s.natsLog, err = s.config.startServer(ctx, manifests, s.log, func(user string) { refusals.WithLabelValues(user).Inc() })
 	if err != nil {
 		return err
 	}
-	s.server = srv
-	if err := os.WriteFile(addressFile(s.config.Data), []byte(srv.ClientURL()+"\n"), 0o600); err != nil {
+	keys, err := filepath.Abs(s.config.keys())
+	if err == nil {
+		err = os.WriteFile(addressFile(s.config.Data), []byte(s.server.ClientURL()+"\n"+keys+"\n"), 0o600)
+	}
+	if err != nil {
 		s.stopServer()
 		return fmt.Errorf("say where the embedded NATS server listens: %w", err)
 	}
 	return nil
 }
 
+// stopServer ends the embedded server. One of several hands over first what it leads, so that the others need not find out that it is gone.
 func (s *system) stopServer() {
 	_ = os.Remove(addressFile(s.config.Data)) // a command that finds it finds nobody there
+	if s.config.Cluster.several() {
+		natsserver.Leave(s.server)
+		return
+	}
 	natsserver.Stop(s.server)
 }
 
@@ -124,7 +137,7 @@ func (s *system) as(user string) process.NATSConfig {
 	if s.server == nil {
 		return s.config.NATS
 	}
-	return process.NATSConfig{URL: s.server.ClientURL(), NKey: KeyFile(s.config.Data, user)}
+	return process.NATSConfig{URL: s.server.ClientURL(), NKey: natsconfig.SeedFile(s.config.keys(), user)}
 }
 
 // connect returns a connection for the part that is the user of that name: within the process, or to the outside server.

@@ -41,7 +41,7 @@ func TestWhatAReleaseWithoutUsersStoredIsThere(t *testing.T) {
 	before.WaitForShutdown()
 
 	for range 2 { // the second time there is nothing to move
-		now, err := config.startServer(t.Context(), manifest.BuiltIn(), slog.New(slog.DiscardHandler), func(user string) { t.Errorf("%s was refused something", user) })
+		now, _, err := config.startServer(t.Context(), manifest.BuiltIn(), slog.New(slog.DiscardHandler), func(user string) { t.Errorf("%s was refused something", user) })
 		if err != nil {
 			t.Fatal(err)
 		}
