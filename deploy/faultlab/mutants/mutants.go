@@ -72,6 +72,20 @@ var all = []Mutant{
 		Edits: []Edit{{"functions/history/page.go", "seen := view{from: member.JoinedSeq, revision: member.Revision}", "seen := view{from: 1, revision: member.Revision}"}},
 		Args:  []string{"--faults", "cut", "--lasts", "10s"}, Caught: []check.Defect{check.Leak},
 	},
+	{
+		Name: "no-head-check", Lacks: "compare the newest entries with the store",
+		Edits: []Edit{{"edge/heads.go", "			tails = e.compare(ctx, tails)\n", "			_ = tails\n"}},
+		Args:  []string{"--topology", "processes", "--faults", "swallow", "--lasts", "5s"}, Caught: []check.Defect{check.NotQuiet, check.ViewLate, check.ViewBehind},
+	},
+	{
+		Name: "no-resync", Lacks: "look, at an edge and at a client, for what was missed while the connection was away",
+		Edits: []Edit{
+			{"edge/edge.go", `			e.unsure("reconnect")
+`, "			_ = e\n"},
+			{"edge/client/connect.go", "			c.see(head.Conversation, head.Head.Seq, nil)\n", ""},
+		},
+		Args: []string{"--faults", "cut,hole", "--lasts", "20s"}, Caught: []check.Defect{check.NotQuiet, check.ViewLate, check.ViewBehind},
+	},
 }
 
 // All returns every mutant.
