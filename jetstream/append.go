@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -81,12 +82,7 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 		return Appended{}, err
 	}
 	e := next.newest
-	header := e.header
-	if id != "" {
-		header = withHeader(header, nats.MsgIdHdr, id)
-	}
-	header = withHeader(header, nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
-	stored, err := s.publish(ctx, subjects.Message(c), header, e.payload)
+	stored, err := s.publish(ctx, subjects.Message(c), conditional(e.header, id, tail.stream), e.payload)
 	switch {
 	case err != nil:
 		return Appended{}, appendError(err)
@@ -140,22 +136,25 @@ func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []r
 
 // header returns the header of the entry that becomes the tail.
 func (t Tail) header(about wire.EntryHeader, remains string) nats.Header {
-	h := nats.Header{subjects.HeaderEntry: {about.String()}}
-	for name, value := range map[string]string{
-		subjects.HeaderBack:    t.backs.String(),
-		subjects.HeaderPosters: t.posters.String(),
-		subjects.HeaderSpent:   t.spent.String(),
-		subjects.HeaderErased:  remains,
-	} {
+	h := make(nats.Header, len(ownHeaders))
+	values := make([]string, len(ownHeaders)) // one piece of memory for all
+	for i, value := range [...]string{about.String(), t.backs.String(), t.posters.String(), t.spent.String(), remains} {
 		if value != "" {
-			h.Set(name, value)
+			values[i] = value
+			h[ownHeaders[i]] = values[i : i+1 : i+1]
 		}
 	}
 	return h
 }
 
+// ownHeaders are the fields that confab writes with an entry.
+var ownHeaders = [...]string{subjects.HeaderEntry, subjects.HeaderBack, subjects.HeaderPosters, subjects.HeaderSpent, subjects.HeaderErased}
+
 // keepMarks writes the read marks of authors who drop out of the posters.
 func (s *Store) keepMarks(ctx context.Context, c subjects.Conversation, dropped posters) error {
+	if len(dropped) == 0 {
+		return nil
+	}
 	failures := make([]error, len(dropped))
 	var all sync.WaitGroup
 	for i, one := range dropped {
@@ -168,13 +167,15 @@ func (s *Store) keepMarks(ctx context.Context, c subjects.Conversation, dropped 
 	return nil
 }
 
-// withHeader returns a copy of a header with one more field.
-func withHeader(h nats.Header, name, value string) nats.Header {
-	next := make(nats.Header, len(h)+1)
-	for k, v := range h {
-		next[k] = v
+// conditional returns a copy of a header that makes a publish fail unless the last message of its subject is the given one, and a repeat of the id, if there
+// is one, be recognised.
+func conditional(h nats.Header, id string, last uint64) nats.Header {
+	next := make(nats.Header, len(h)+2)
+	maps.Copy(next, h)
+	if id != "" {
+		next[nats.MsgIdHdr] = []string{id}
 	}
-	next.Set(name, value)
+	next[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(last, 10)}
 	return next
 }
 
@@ -302,7 +303,7 @@ func (s *Store) Announce(c subjects.Conversation, a Appended) error {
 // ownHeader returns the fields that confab wrote, without those that the server adds on reading.
 func ownHeader(h nats.Header) nats.Header {
 	own := nats.Header{}
-	for _, name := range []string{subjects.HeaderEntry, subjects.HeaderBack, subjects.HeaderPosters, subjects.HeaderSpent, subjects.HeaderErased} {
+	for _, name := range ownHeaders {
 		if value := h.Get(name); value != "" {
 			own.Set(name, value)
 		}

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -67,6 +68,9 @@ func (s *Store) publishAll(ctx context.Context, messages []*nats.Msg) error {
 }
 
 func readAck(reply *nats.Msg) (ack, error) {
+	if a, ok := plainAck(reply.Data); ok {
+		return a, nil
+	}
 	if status := reply.Header.Get("Status"); status != "" {
 		return ack{}, statusError(status, reply.Header.Get("Description"))
 	}
@@ -86,6 +90,24 @@ func readAck(reply *nats.Msg) (ack, error) {
 		return ack{}, fmt.Errorf("%w: an answer that is no acknowledgement", ErrUnavailable)
 	}
 	return ack{Stream: answer.Stream, Sequence: answer.Seq, Duplicate: answer.Duplicate}, nil
+}
+
+// plainAck reads an acknowledgement that says nothing but where a message is, which most do, in the form in which the server writes it.
+func plainAck(data []byte) (a ack, ok bool) {
+	rest, ok := bytes.CutPrefix(data, []byte(`{"stream":"`))
+	if !ok {
+		return ack{}, false
+	}
+	stream, rest, ok := bytes.Cut(rest, []byte(`", "seq":`))
+	if !ok || bytes.ContainsAny(stream, `"\`) {
+		return ack{}, false
+	}
+	number, ok := bytes.CutSuffix(rest, []byte("}"))
+	if !ok {
+		return ack{}, false
+	}
+	seq, err := strconv.ParseUint(string(number), 10, 64)
+	return ack{Stream: string(stream), Sequence: seq}, err == nil && seq > 0 && len(stream) > 0
 }
 
 // lastFromLeader returns the last message under a subject, or ErrNotFound. It sees every write that was acknowledged before.
@@ -253,17 +275,19 @@ func (s *Store) ask(ctx context.Context, subject string, body, answer any) error
 	return nil
 }
 
-// request sends one request and waits for one answer.
-func (s *Store) request(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err = untilHeard(ctx, func() error {
-		if reply, err = s.nc.RequestMsgWithContext(ctx, msg); err != nil {
-			return natsError(err)
-		}
-		return nil
-	})
-	return reply, err
+// request sends one request, which it owns, and waits for one answer.
+func (s *Store) request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+	reply, err := s.replies.ask(ctx, msg, patience)
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = untilHeard(ctx, func() (err error) {
+			reply, err = s.replies.ask(ctx, msg, patience)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, natsError(err)
+	}
+	return reply, nil
 }
 
 // untilHeard repeats a try while nobody listens, which proves that nothing was delivered, for at most absentPatience: a stream that changes its

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	"github.com/nats-io/nats.go"
 
@@ -52,8 +51,7 @@ func (s *Store) AppendAll(ctx context.Context, c subjects.Conversation, tail Tai
 			if err != nil {
 				return tail, err
 			}
-			header := withHeader(next.newest.header, nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(tail.stream, 10))
-			messages = append(messages, &nats.Msg{Subject: subjects.Message(c), Header: header, Data: next.Payload})
+			messages = append(messages, &nats.Msg{Subject: subjects.Message(c), Header: conditional(next.newest.header, "", tail.stream), Data: next.Payload})
 			stream++
 			next.stream = stream
 			tail = next

@@ -12,19 +12,21 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 )
 
-// replies receives the answers of requests that have more than one, all over one subscription, so that a read of a hundred messages
-// costs no subscription of its own. The subscription's goroutine calls take under mu; whoever waits owns the result once it has removed its
+// replies receives the answers of all requests over one subscription, so that a read of a hundred messages costs no subscription of its own, and a
+// request no context, inbox and channel. The subscription's goroutine calls take under mu; whoever waits owns the result once it has removed its
 // gathering under mu.
 type replies struct {
 	nc     *nats.Conn
 	prefix string
 	sub    *nats.Subscription
+	spare  sync.Pool // of *single, with the timer stopped and nothing in the channel
 
 	mu      sync.Mutex
 	last    uint64
@@ -34,11 +36,29 @@ type replies struct {
 // gathering collects the answers to one set of requests. The server's answers are bounded by maxPipelined and maxBatchBytes.
 type gathering struct {
 	take func(index int, m *nats.Msg) (finished bool)
-	done chan struct{}
+	done chan struct{} // closed when take has finished; nil where take tells of it itself
+}
+
+// single waits for one answer.
+type single struct {
+	gathering
+	answer chan *nats.Msg // with room for one
+	timer  *time.Timer
+}
+
+func newSingle() any {
+	w := &single{answer: make(chan *nats.Msg, 1), timer: time.NewTimer(time.Hour)}
+	w.timer.Stop()
+	w.take = func(_ int, m *nats.Msg) bool {
+		w.answer <- m // has room: it is taken out of waiting with the first answer
+		return true
+	}
+	return w
 }
 
 func newReplies(nc *nats.Conn) (*replies, error) {
 	r := &replies{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]*gathering{}}
+	r.spare.New = newSingle
 	sub, err := nc.Subscribe(r.prefix+"*.*", r.receive)
 	if err != nil {
 		return nil, err
@@ -68,8 +88,58 @@ func (r *replies) receive(m *nats.Msg) {
 	defer r.mu.Unlock()
 	if g := r.waiting[id]; g != nil && g.take(i, m) {
 		delete(r.waiting, id)
-		close(g.done)
+		if g.done != nil {
+			close(g.done)
+		}
 	}
+}
+
+// ask sends a request and waits for its one answer until ctx ends, and at most for the given time. It owns the request. The error is nats.ErrNoResponders
+// where nobody listened, so that nothing was delivered.
+func (r *replies) ask(ctx context.Context, request *nats.Msg, most time.Duration) (*nats.Msg, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w := r.spare.Get().(*single)
+	id := r.begin(&w.gathering)
+	request.Reply = r.prefix + strconv.FormatUint(id, 36) + ".0"
+	err := r.nc.PublishMsg(request)
+	var answer *nats.Msg
+	if err == nil {
+		w.timer.Reset(most)
+		select {
+		case answer = <-w.answer:
+		case <-w.timer.C:
+			err = context.DeadlineExceeded
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		w.timer.Stop() // nothing comes out of it after this
+	}
+	if answer == nil {
+		r.forget(id)
+		select { // what came before it was forgotten
+		case <-w.answer:
+		default:
+		}
+	}
+	r.spare.Put(w)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
+		return nil, nats.ErrNoResponders
+	}
+	return answer, nil
+}
+
+// begin makes a number for a request and who waits for its answers.
+func (r *replies) begin(g *gathering) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	r.waiting[r.last] = g
+	return r.last
 }
 
 // gather sends requests and calls take with every answer and the index of its request, until take reports that it has all. It owns the
@@ -81,11 +151,7 @@ func (r *replies) gather(ctx context.Context, requests []*nats.Msg, take func(in
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	g := &gathering{take: take, done: make(chan struct{})}
-	r.mu.Lock()
-	r.last++
-	id := r.last
-	r.waiting[id] = g
-	r.mu.Unlock()
+	id := r.begin(g)
 	inbox := r.prefix + strconv.FormatUint(id, 36) + "."
 	for i, request := range requests {
 		request.Reply = inbox + strconv.Itoa(i)

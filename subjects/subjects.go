@@ -116,7 +116,8 @@ func Dead(f Function) string { return "im.dead." + string(f) }
 
 // Message returns the subject under which the entries of a conversation are stored.
 func Message(c Conversation) string {
-	return fmt.Sprintf(messagePrefix+"p%02d.%s", c.Partition(), c)
+	p := c.Partition()
+	return messagePrefix + "p" + string([]byte{'0' + byte(p/10), '0' + byte(p%10)}) + "." + string(c)
 }
 
 // ParseMessage returns the conversation of a subject that Message built, or an error that wraps ErrBadID.

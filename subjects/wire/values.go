@@ -19,9 +19,12 @@ func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Millisecond)} }
 // String returns the written form.
 func (t Time) String() string { return t.UTC().Format(timeLayout) }
 
+// AppendTo appends the time as String returns it.
+func (t Time) AppendTo(b []byte) []byte { return t.UTC().AppendFormat(b, timeLayout) }
+
 // MarshalJSON writes the time with milliseconds.
 func (t Time) MarshalJSON() ([]byte, error) {
-	return []byte(t.UTC().Format(`"` + timeLayout + `"`)), nil
+	return append(t.AppendTo(append(make([]byte, 0, len(timeLayout)+2), '"')), '"'), nil
 }
 
 // UnmarshalJSON reads any RFC 3339 time; the error is an *Error with BadData.
