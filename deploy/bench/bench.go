@@ -81,6 +81,8 @@ type scenario struct {
 var scenarios = []scenario{
 	{"direct", "durable messages from person to person; the floor is a bare publish to as many streams with the same sync", direct},
 	{"fan-out", "stored messages to groups of 10, 100 and 1,000 members; the floor is a bare WebSocket relay that stores nothing", fanOut},
+	{"idle", "connections at rest, with a group and presence; the floor is a bare WebSocket server with a goroutine for each", idle},
+	{"storm", "people who connect all at once, and who come back after a restart; the floor upgrades and answers one message, and checks no token", storm},
 }
 
 // Names returns the names of the scenarios, in the order in which they run.
@@ -100,6 +102,7 @@ type run struct {
 	dir     string // for stores; removed in the end
 	mark    string // in names, so that runs against one confab do not meet
 	made    int
+	extra   []string // of the environment of children
 	dialled atomic.Uint32
 	steps   atomic.Int64
 }

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 var figures = map[string]map[string]bool{
 	"direct":  {"as fast as it goes": true, "send → ok, p50 at a quarter": true, "send → other socket, p50 at a quarter": false},
 	"fan-out": {"8 members: deliveries": true, "8 members: to everybody, p50": true},
+	"idle":    {"resident": true, "resident, little garbage": true},
+	"storm":   {"connects with token check": true, "connects with history.heads": true, "restart: until all are back and caught up": false},
 }
 
 func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {

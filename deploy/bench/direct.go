@@ -90,10 +90,8 @@ func (s *system) pairs(ctx context.Context, n int) (m *mail, stop func(), err er
 // openWith opens the conversation of each pair by its first message.
 func (s *system) openWith(ctx context.Context, m *mail, people []person) error {
 	return parallel(ctx, len(people), func(i int) error {
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
 		post := wire.Post{To: people[i^1].user, ClientID: string(appendClientID(nil, m.run+1, uint32(i), 0)), Body: []byte(`{"text":"first"}`)}
-		if err := m.lanes[i].from.do(ctx, "send.post", post, nil); err != nil {
+		if err := patiently(ctx, func() error { return m.lanes[i].from.ask(ctx, "send.post", post, nil) }); err != nil {
 			return fmt.Errorf("the first message: %w", err)
 		}
 		return nil

@@ -45,22 +45,34 @@ func (c *crowd) close() { closeAll(c.sockets) }
 // are in that order.
 func (s *system) group(ctx context.Context, c *crowd, size int) (made []subjects.Conversation, err error) {
 	made = make([]subjects.Conversation, len(c.people)/size)
-	err = parallel(ctx, len(made), func(i int) error {
+	err = parallel(ctx, len(made), func(i int) (err error) {
 		s.run.step(fmt.Sprintf("making groups of %d", size))
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		var members []subjects.User
-		for _, p := range c.people[i*size+1 : (i+1)*size] {
-			members = append(members, p.user)
+		made[i], err = s.found(ctx, c.sockets[i*size], c.people[i*size:(i+1)*size], fmt.Sprintf("%d-%d", size, i))
+		return err
+	})
+	return made, err
+}
+
+// found makes one group; the first of its people does so, over a connection.
+func (s *system) found(ctx context.Context, founder *socket, people []person, name string) (subjects.Conversation, error) {
+	var members []subjects.User
+	for _, p := range people[1:] {
+		members = append(members, p.user)
+	}
+	create := wire.Create{Kind: subjects.KindGroup, ID: "b" + s.run.mark + "-" + name, Title: name, Members: members}
+	made, err := subjects.NewConversation(create.Kind, create.ID)
+	if err != nil {
+		return "", err
+	}
+	err = patiently(ctx, func() error {
+		err := founder.ask(ctx, "conversations.create", create, nil)
+		if wire.CodeOf(err) == wire.Conflict { // the try before was not in vain: nobody else uses this name
+			return nil
 		}
-		id := fmt.Sprintf("b%s-%d-%d", s.run.mark, size, i)
-		var info wire.ConversationInfo
-		err := c.sockets[i*size].do(ctx, "conversations.create", wire.Create{Kind: subjects.KindGroup, ID: id, Title: fmt.Sprintf("%d of %d", i, size), Members: members}, &info)
-		made[i] = info.Conversation
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make groups of %d: %w", size, err)
+		return "", fmt.Errorf("make a group of %d: %w", len(people), err)
 	}
 	return made, nil
 }

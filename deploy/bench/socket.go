@@ -209,6 +209,13 @@ func (s *socket) do(ctx context.Context, name string, in, out any) error {
 	}
 }
 
+// ask is do within the time that every answer must come in.
+func (s *socket) ask(ctx context.Context, name string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return s.do(ctx, name, in, out)
+}
+
 // read handles what comes until the connection ends.
 func (s *socket) read() {
 	err := s.frames()

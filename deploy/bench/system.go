@@ -20,6 +20,7 @@ import (
 
 	"github.com/confab-im/confab/deploy/bench/floor"
 	"github.com/confab-im/confab/deploy/natsconfig"
+	settings "github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/deploy/standalone"
 	"github.com/confab-im/confab/edge/client"
 	"github.com/confab-im/confab/functions"
@@ -34,6 +35,7 @@ type system struct {
 	process *process // nil = elsewhere, so its processor time is unknown
 	data    string
 	flags   []string
+	always  bool // the child syncs before it acknowledges
 
 	nc     *nats.Conn // as the operator of the child
 	caller *functions.Caller
@@ -51,22 +53,52 @@ var banner = regexp.MustCompile(`Open +(https?://[^/\s]+)/`)
 
 // up returns the confab to measure: one that is started with more flags on a directory of its own, or the one elsewhere.
 func (r *run) up(ctx context.Context, flags ...string) (*system, error) {
-	s := &system{run: r, url: r.config.URL, spare: slices.Clone(r.config.Tokens)}
+	return r.upTo(ctx, r.syncAlways(), flags...)
+}
+
+// prepare is up with a child that does not sync what it stores, so that many people and messages are soon made; asked then has it sync as the run wants.
+func (r *run) prepare(ctx context.Context, flags ...string) (*system, error) {
+	return r.upTo(ctx, false, flags...)
+}
+
+func (r *run) upTo(ctx context.Context, always bool, flags ...string) (*system, error) {
+	s := &system{run: r, url: r.config.URL, spare: slices.Clone(r.config.Tokens), always: always}
 	if s.url != "" {
 		return s, nil
 	}
 	s.data = r.directory("confab")
 	s.flags = append([]string{"--nats-listen", "127.0.0.1:0", "--ops-listen", "", "--data", s.data, "--limits", "none", "--registration", "open"}, flags...)
-	if !r.syncAlways() {
-		s.flags = append(s.flags, "--profile", string(standalone.ProfileFast))
-	}
 	return s, s.start(ctx, "127.0.0.1:0")
+}
+
+// asked restarts a child that was prepared, if the run wants it to sync. Nobody may be connected.
+func (s *system) asked(ctx context.Context) error {
+	if s.process == nil || s.always == s.run.syncAlways() {
+		return nil
+	}
+	s.always = s.run.syncAlways()
+	return s.afresh(ctx)
+}
+
+// afresh restarts the child, so that nothing of the preparation is in its memory. Nobody may be connected.
+func (s *system) afresh(ctx context.Context) error {
+	if s.process == nil {
+		return nil
+	}
+	s.run.say("restarting what was prepared")
+	if err := s.down(); err != nil {
+		return err
+	}
+	return s.start(ctx, "127.0.0.1:0")
 }
 
 // start starts the child.
 func (s *system) start(ctx context.Context, listen string) error {
 	command := append(slices.Clone(s.run.config.Command), "up", "--listen", listen)
-	p, found, err := startProcess(ctx, "confab", append(command, s.flags...), banner)
+	if !s.always {
+		command = append(command, "--profile", string(standalone.ProfileFast))
+	}
+	p, found, err := startProcess(ctx, "confab", append(command, s.flags...), s.run.environment(), banner)
 	if err != nil {
 		return err
 	}
@@ -133,10 +165,12 @@ func (s *system) gather(ctx context.Context, n int) ([]person, error) {
 		return nil, fmt.Errorf("%d people are needed and %d tokens were given", n, len(s.spare))
 	}
 	s.people = append(s.people, make([]person, n-have)...)
-	err := parallel(ctx, n-have, func(i int) (err error) {
-		s.people[have+i], err = s.make(ctx, have+i)
+	err := parallel(ctx, n-have, func(i int) error {
 		s.run.step(fmt.Sprintf("making %d people", n))
-		return err
+		return patiently(ctx, func() (err error) {
+			s.people[have+i], err = s.make(ctx, have+i)
+			return err
+		})
 	})
 	return s.people, err
 }
@@ -162,6 +196,26 @@ const (
 	answerWithin = time.Minute
 	tokenLife    = 12 * time.Hour
 )
+
+// patiently repeats what is prepared, for a minute, while nobody knows whether it was done: what is made here may be made twice.
+func patiently(ctx context.Context, do func() error) error {
+	for end := time.Now().Add(answerWithin); ; {
+		err := do()
+		if err == nil || !unknown(err) || time.Now().After(end) || ctx.Err() != nil {
+			return err
+		}
+		wait(ctx, 500*time.Millisecond)
+	}
+}
+
+// unknown reports whether an error leaves open what became of a call.
+func unknown(err error) bool {
+	switch wire.CodeOf(err) {
+	case wire.Unavailable, wire.Timeout, wire.StorageUnavailable, wire.Internal:
+		return true
+	}
+	return false
+}
 
 // known asks whose a token is.
 func (s *system) known(ctx context.Context, token string) (person, error) {
@@ -212,7 +266,7 @@ var floorReady = regexp.MustCompile(regexp.QuoteMeta(floor.Ready) + `(\S+)\n`)
 
 // floor starts a floor as a child and returns where it listens.
 func (r *run) floor(ctx context.Context, args ...string) (*process, string, error) {
-	p, found, err := startProcess(ctx, "floor", append(append(slices.Clone(r.config.Command), "bench", "floor"), args...), floorReady)
+	p, found, err := startProcess(ctx, "floor", append(append(slices.Clone(r.config.Command), "bench", "floor"), args...), r.environment(), floorReady)
 	if err != nil {
 		return nil, "", err
 	}
@@ -243,12 +297,17 @@ func (r *run) directory(name string) string {
 
 // parallel does n things, some at once, and returns the first error; the others are then left out.
 func parallel(ctx context.Context, n int, do func(i int) error) error {
+	return parallelBy(ctx, atOnce, n, do)
+}
+
+// parallelBy is parallel with as many at once as are given.
+func parallelBy(ctx context.Context, workers, n int, do func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	next := make(chan int)
-	var workers sync.WaitGroup
-	for range min(n, atOnce) {
-		workers.Go(func() {
+	var all sync.WaitGroup
+	for range min(n, workers) {
+		all.Go(func() {
 			for i := range next {
 				if err := do(i); err != nil {
 					cancel(err)
@@ -263,6 +322,12 @@ func parallel(ctx context.Context, n int, do func(i int) error) error {
 		}
 	}
 	close(next)
-	workers.Wait()
+	all.Wait()
 	return context.Cause(ctx)
+}
+
+// environment returns that of children: this process's own without the settings of confab, which are for this command, and what the scenario adds.
+func (r *run) environment() []string {
+	ours := func(variable string) bool { return strings.HasPrefix(variable, settings.EnvPrefix) }
+	return append(slices.DeleteFunc(os.Environ(), ours), r.extra...)
 }

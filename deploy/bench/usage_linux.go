@@ -79,3 +79,13 @@ func line(path, name string) string {
 	}
 	return ""
 }
+
+// raiseFiles lets this process and its children open n files, if it may; where it may not, the connections that are too many say so.
+func raiseFiles(n uint64) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= n {
+		return
+	}
+	limit.Cur, limit.Max = n, max(limit.Max, n)
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}

@@ -152,6 +152,7 @@ func (c *Config) New(public Listener, nc *nats.Conn, log *slog.Logger, registry 
 	limits := c.Limits
 	if c.Lifted == limitsNone {
 		limits = edge.None()
+		limits.Hello, limits.Message, limits.Write, limits.Ping, limits.Pong = c.Limits.Hello, c.Limits.Message, c.Limits.Write, c.Limits.Ping, c.Limits.Pong
 	}
 	window := c.Drain
 	if window == 0 {

@@ -1,0 +1,232 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+const (
+	stormPeople = 10_000
+	stormAtOnce = 256 // who connect at the same time
+)
+
+// storm measures connects, with and without a look at the heads, and the return of everybody after a restart.
+func storm(ctx context.Context, r *run) (err error) {
+	n := r.people(stormPeople, 2)
+	raiseFiles(uint64(n) + 1000)
+	s, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.down()) }()
+	relay, url, err := r.floor(ctx, "relay")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, relay.stop()) }()
+	if err := errors.Join(s.meet(ctx, n), s.asked(ctx)); err != nil {
+		return err
+	}
+	var bare, plain, heads rush
+	for round := range r.config.Rounds {
+		r.say("connects, round %d", round+1)
+		if err := r.rush(ctx, n, []*process{relay}, &bare, func(i int) (*socket, error) { return r.echo(ctx, url, i) }); err != nil {
+			return err
+		}
+		if err := r.rush(ctx, n, s.watched(), &plain, func(i int) (*socket, error) { return s.connect(ctx, s.people[i], "bench-1") }); err != nil {
+			return err
+		}
+		if err := r.rush(ctx, n, s.watched(), &heads, func(i int) (*socket, error) { return s.arrive(ctx, s.people[i]) }); err != nil {
+			return err
+		}
+	}
+	r.report.figure("connects with token check", "connects/s", plain.rates, bare.rates, goal{least: 5500})
+	r.report.figure("processor time of the server", "µs/connect", plain.used, bare.used, goal{})
+	r.report.figure("upgrade → hello, p99", "ms", known(milliseconds(plain.latency.Quantile(.99))), known(milliseconds(bare.latency.Quantile(.99))), goal{})
+	r.report.figure("connects with history.heads", "connects/s", heads.rates, bare.rates, goal{least: 3000})
+	r.report.figure("processor time of the server, with heads", "µs/connect", heads.used, bare.used, goal{})
+	r.report.note("%d people, %d at once; each is in a group of %d and connects with a token of its own.", n, min(stormAtOnce, n), min(idleGroup, n))
+	if s.process != nil {
+		if err := s.restarts(ctx, n); err != nil {
+			return err
+		}
+	}
+	r.used(s.process, relay)
+	return nil
+}
+
+// rush is what some rounds of connecting everybody found.
+type rush struct {
+	rates, used []float64
+	latency     Histogram
+}
+
+// rush connects n people, as many at once as a storm has, and lets them go again.
+func (r *run) rush(ctx context.Context, n int, watch []*process, found *rush, connect func(i int) (*socket, error)) error {
+	sockets := make([]*socket, n)
+	defer closeAll(sockets)
+	var o outcome
+	m := startMeter(watch)
+	var refused atomic.Uint64
+	var first atomic.Pointer[error]
+	err := parallelBy(ctx, stormAtOnce, n, func(i int) error {
+		begun := time.Now()
+		return patiently(ctx, func() (err error) {
+			if sockets[i], err = connect(i); err != nil {
+				refused.Add(1)
+				first.CompareAndSwap(nil, &err)
+				return err
+			}
+			found.latency.Record(time.Since(begun))
+			return nil
+		})
+	})
+	m.stop(&o)
+	if refused := refused.Load(); refused > 0 {
+		r.report.Refused += refused
+		r.report.note("%d connects of %d were refused; the first: %v", refused, n, *first.Load())
+	}
+	if err != nil {
+		return err
+	}
+	o.count = uint64(n)
+	found.rates = append(found.rates, float64(n)/o.elapsed.Seconds())
+	found.used = append(found.used, o.perOperation())
+	return nil
+}
+
+// echo connects to the relay and waits until one message came back.
+func (r *run) echo(ctx context.Context, url string, i int) (*socket, error) {
+	c, err := dial(ctx, url, fmt.Sprintf("/echo-%d", i), r.address(url))
+	if err != nil {
+		return nil, err
+	}
+	back := make(chan struct{}, 1)
+	c.heard = func(wire.Event, []byte) { back <- struct{}{} }
+	c.listen()
+	if err := c.send([]byte(`{"event":"entry","data":{}}`)); err != nil {
+		c.close()
+		return nil, err
+	}
+	select {
+	case <-back:
+		return c, nil
+	case <-c.ended:
+		return nil, c.err
+	case <-ctx.Done():
+		c.close()
+		return nil, ctx.Err()
+	}
+}
+
+// arrive connects somebody and asks for the heads, as a client does that starts.
+func (s *system) arrive(ctx context.Context, p person) (*socket, error) {
+	c, err := s.connect(ctx, p, "bench-1")
+	if err != nil {
+		return nil, err
+	}
+	if err := c.ask(ctx, "history.heads", wire.HeadsQuery{}, nil); err != nil {
+		c.close()
+		return nil, fmt.Errorf("history.heads: %w", err)
+	}
+	return c, nil
+}
+
+// Pauses before another try, as the protocol asks of clients.
+const (
+	leastPause = 500 * time.Millisecond
+	mostPause  = 20 * time.Second
+)
+
+// backWithin bounds the return of everybody.
+const backWithin = 2 * time.Minute
+
+// restarts ends the server under everybody and starts it again on the same address.
+func (s *system) restarts(ctx context.Context, n int) error {
+	r := s.run
+	address, err := url.Parse(s.url)
+	if err != nil {
+		return err
+	}
+	var down, back, since []float64
+	var tries atomic.Int64
+	for round := range r.config.Rounds {
+		sockets := make([]*socket, n)
+		err := parallelBy(ctx, stormAtOnce, n, func(i int) error {
+			return patiently(ctx, func() (err error) {
+				sockets[i], err = s.arrive(ctx, s.people[i])
+				return err
+			})
+		})
+		if err != nil {
+			closeAll(sockets)
+			return err
+		}
+		r.say("restart under %d people, round %d", n, round+1)
+		begun := time.Now()
+		within, cancel := context.WithTimeout(ctx, backWithin)
+		var clients sync.WaitGroup
+		var missing atomic.Int64
+		for i := range sockets {
+			clients.Go(func() {
+				if sockets[i] = s.comeBack(within, sockets[i], s.people[i], &tries); sockets[i] == nil {
+					missing.Add(1)
+				}
+			})
+		}
+		err = s.down()
+		if err == nil {
+			err = s.start(ctx, address.Host)
+		}
+		serves := time.Since(begun)
+		if err != nil {
+			cancel()
+		}
+		clients.Wait()
+		whole := time.Since(begun)
+		cancel()
+		closeAll(sockets)
+		if err != nil {
+			return err
+		}
+		if lost := missing.Load(); lost > 0 {
+			r.report.Refused += uint64(lost)
+			r.report.note("After a restart %d of %d people were not back within %v.", lost, n, backWithin)
+		}
+		down, back, since = append(down, serves.Seconds()), append(back, whole.Seconds()), append(since, (whole-serves).Seconds())
+	}
+	r.report.figure("restart: until it serves again", "s", down, nil, goal{})
+	r.report.figure("restart: until all are back and caught up", "s", back, nil, goal{most: 6})
+	r.report.figure("restart: the same, since it serves again", "s", since, nil, goal{})
+	r.report.note("The restart is one of the whole program with its store, told to end as an operator does. Clients come back as the protocol asks: after a pause at random between 0.5 s and 2 s, 4 s, 8 s and so on, or as they were told; back means that history.heads is answered. %.1f tries a client.",
+		float64(tries.Load())/float64(n*r.config.Rounds))
+	return nil
+}
+
+// comeBack waits until a connection ends and connects again until that succeeds, or ctx ends: then it returns nil.
+func (s *system) comeBack(ctx context.Context, c *socket, p person, tries *atomic.Int64) *socket {
+	select {
+	case <-c.ended:
+	case <-ctx.Done():
+		c.close()
+		return nil
+	}
+	for try := 0; ; try++ {
+		ceiling := min(mostPause, leastPause<<(min(try, 8)+2))
+		if wait(ctx, leastPause+rand.N(ceiling-leastPause)); ctx.Err() != nil {
+			return nil
+		}
+		tries.Add(1)
+		if again, err := s.arrive(ctx, p); err == nil {
+			return again
+		}
+	}
+}
