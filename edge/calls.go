@@ -30,6 +30,8 @@ type calls struct {
 	open  int
 	ids   map[string]struct{}
 	lanes map[string][]*call // what waits behind the call at work; a lane is there while one is
+	work  []*working         // in no order
+	over  bool               // the socket has ended, and with it all work
 
 	leaving int  // open calls of auth.logout, until they are answered
 	revoked bool // the session has ended, and the answer to the last of these ends the socket
@@ -187,8 +189,61 @@ func (c *calls) left() bool {
 	return c.revoked && c.leaving == 0
 }
 
+// working is a goroutine that works on calls.
+type working struct {
+	cancel context.CancelFunc
+	place  int // in calls.work
+}
+
+// enter notes a goroutine that begins to work; leave, that it ends.
+func (c *calls) enter(w *working) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.place = len(c.work)
+	c.work = append(c.work, w)
+	if c.over {
+		w.cancel()
+	}
+}
+
+func (c *calls) leave(w *working) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.work[len(c.work)-1]
+	c.work[w.place], last.place = last, w.place
+	c.work[len(c.work)-1] = nil
+	c.work = c.work[:len(c.work)-1]
+}
+
+// stop ends the work on all calls, for the socket has ended.
+func (c *calls) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	for _, w := range c.work {
+		w.cancel()
+	}
+}
+
+// rest lets go of the space that past calls took.
+func (c *calls) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == 0 {
+		c.ids, c.lanes = nil, nil
+	}
+	if len(c.work) == 0 {
+		c.work = nil
+	}
+}
+
 // work does a call and then those of its lane that came meanwhile.
 func (s *socket) work(ctx context.Context, c *call) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &working{cancel: cancel}
+	s.calls.enter(w)
+	defer s.calls.leave(w)
 	for ; c != nil; c = s.calls.next(c.lane) {
 		data, err := s.edge.perform(ctx, s, c)
 		s.done(c, data, err)

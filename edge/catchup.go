@@ -72,7 +72,7 @@ func (e *Edge) catchUp(ctx context.Context, c *conversation, u *user, after wire
 			break // it comes to him as to all
 		}
 		reached = read.Seq
-		u.push(wire.AppendEvent(nil, wire.EventEntry, payload))
+		u.push(eventFrame(wire.EventEntry, payload))
 		if !member && read.Kind == wire.KindMember && read.Body.User == u.name && read.Body.Change.Ends() {
 			return reached, true // the last that he gets
 		}

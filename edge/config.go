@@ -30,6 +30,8 @@ type Config struct {
 	Limits         Limits
 	Web            http.Handler // answers what is no call; nil = 404
 
+	KeepReaders bool // each connection keeps a goroutine that reads, also where the system can watch many at once; TLS always does
+
 	DrainWindow time.Duration // the time over which a drain spreads the closing of its sockets; 0 = 10 s, below 0 = at once
 	HeadEvery   time.Duration // how often the heads of active conversations are compared with the store; 0 = 2 s
 

@@ -167,7 +167,7 @@ func (t *conversations) part(c *conversation, u *user) {
 }
 
 // signal queues a frame to all local members but one.
-func (c *conversation) signal(except subjects.User, frame []byte) {
+func (c *conversation) signal(except subjects.User, frame framed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for u := range c.members {

@@ -23,7 +23,7 @@ func (e *Edge) drainSockets() {
 	for i, s := range open {
 		turns[i] = window * time.Duration(i+1) / time.Duration(len(open)+1)
 		if body, err := wire.Marshal(wire.Draining{ReconnectAfterMS: max(1, turns[i].Milliseconds())}); err == nil {
-			s.push(wire.AppendEvent(nil, wire.EventDraining, body))
+			s.push(eventFrame(wire.EventDraining, body))
 		}
 	}
 	begun := time.Now()

@@ -28,6 +28,11 @@ type Edge struct {
 	caller  *functions.Caller
 	metrics *metrics
 
+	poller        *poller // nil where each socket keeps a reader
+	readers       readers
+	framings      framings
+	flushers      flushers
+	wheel         wheel
 	feeds         feeds
 	sockets       sockets
 	addresses     addresses
@@ -78,6 +83,9 @@ func New(cfg Config) (*Edge, error) {
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}
 	e.presence = presence{edge: e, followed: map[subjects.User]*followed{}, leases: map[subjects.Edge]lease{}}
 	e.searches.failed = map[subjects.Function]time.Time{}
+	e.readers = readers{edge: e, turns: make(chan *socket)}
+	e.flushers.some.L = &e.flushers.mu
+	e.wheel.tick = int64(rightNow()) / int64(wheelTick)
 	e.metrics = newMetrics(e)
 	if cfg.Registry != nil {
 		if err := e.metrics.register(cfg.Registry); err != nil {
@@ -154,7 +162,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		return fmt.Errorf("subscribe to what is direct: %w", err)
 	}
 	e.startAll()
-	server := e.server(func(s *socket) { e.serve(work, s) })
+	server := e.server(e.serve)
 	server.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(e.cfg.Listener) }()
@@ -202,6 +210,10 @@ func (e *Edge) start(f func(context.Context)) bool {
 
 // startAll starts the edge's own goroutines.
 func (e *Edge) startAll() {
+	e.startPoller()
+	for range runtime.GOMAXPROCS(0) {
+		e.start(e.flushers.run)
+	}
 	out := newFanOut(e, runtime.GOMAXPROCS(0))
 	for _, lane := range out.lanes {
 		e.start(func(ctx context.Context) { out.work(ctx, lane) })
@@ -218,6 +230,26 @@ func (e *Edge) startAll() {
 	for _, f := range []func(context.Context){e.watchHeads, e.watchConnection, e.pollRevocations, e.pulse, e.presence.beat, e.presence.keep} {
 		e.start(f)
 	}
+}
+
+// startPoller begins to watch parked sockets, where the system can.
+func (e *Edge) startPoller() {
+	if e.cfg.KeepReaders {
+		return
+	}
+	p, err := newPoller()
+	if err != nil {
+		e.log.Info("each connection keeps a goroutine", "err", err)
+		return
+	}
+	e.poller = p
+	e.start(func(ctx context.Context) {
+		stop := context.AfterFunc(ctx, p.close)
+		defer stop()
+		if err := p.run(); err != nil {
+			e.log.Error("connections are no longer watched", "err", err)
+		}
+	})
 }
 
 // subscribe subscribes to what is followed whoever is here.
@@ -266,18 +298,15 @@ func (e *Edge) watchConnection(ctx context.Context) {
 	}
 }
 
-// serve runs a socket until it ends.
-func (e *Edge) serve(ctx context.Context, s *socket) {
+// serve begins with a socket, unless the edge has ended.
+func (e *Edge) serve(s *socket) {
 	if !e.sockets.add(s) {
-		_ = s.ws.Close()
+		s.line.close()
 		e.addresses.disconnect(s.key)
 		e.count.Add(-1)
 		return
 	}
-	go func() {
-		defer e.sockets.remove(s)
-		s.serve(ctx)
-	}()
+	s.open()
 }
 
 // leave forgets a socket that ends.

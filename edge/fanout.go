@@ -181,7 +181,7 @@ func (e *Edge) deliverLocked(c *conversation, en entry) {
 	if en.kind == wire.KindMember {
 		leaver = e.applyLocked(c, en)
 	}
-	frame := wire.AppendEvent(make([]byte, 0, len(en.payload)+40), wire.EventEntry, en.payload)
+	frame := eventFrame(wire.EventEntry, en.payload)
 	sent := 0
 	for u, from := range c.members {
 		if en.seq >= from {

@@ -93,7 +93,7 @@ func (e *Edge) onSignal(msg *nats.Msg) {
 		e.log.Warn("signal cannot be read", "err", err)
 		return
 	}
-	frame := wire.AppendEvent(nil, said.Event, said.Data)
+	frame := eventFrame(said.Event, said.Data)
 	if a, b, direct := id.Pair(); direct {
 		for _, name := range []subjects.User{a, b} {
 			if u := e.users.find(name); u != nil && name != said.User {

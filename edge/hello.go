@@ -20,7 +20,7 @@ var errNoNATS = wire.RetryAfter(wire.Unavailable, retrySoon, "The edge has no co
 // hello signs the socket in, or extends its session. It returns the code to close the socket with, or 0. The reader waits for it, so that
 // calls that come right behind it find the socket signed in.
 func (s *socket) hello(ctx context.Context, frame wire.Frame) wire.CloseCode {
-	s.line.endBy(time.Time{}) // what takes long now is our work
+	s.line.endBy(0) // what takes long now is our work
 	ctx, cancel := context.WithTimeout(ctx, helloWithin)
 	defer cancel()
 	signedIn := s.session.Load() != nil
@@ -74,6 +74,7 @@ func (s *socket) signIn(ctx context.Context, frame wire.Frame) (wire.CloseCode, 
 	}
 	extended := &session{user: old.user, device: old.device, id: id.Session, issued: id.IssuedAt.Time, expires: id.ExpiresAt.Time, at: old.at, warned: new(atomic.Bool)}
 	s.session.Store(extended)
+	s.edge.wheel.arm(s, rightNow())
 	s.answer(frame.ID, s.edge.welcome(extended))
 	return s.checkRevoked(id), nil
 }
@@ -92,9 +93,9 @@ func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id 
 	sess := &session{
 		user: u, device: in.Device, id: id.Session, issued: id.IssuedAt.Time, expires: id.ExpiresAt.Time, at: wire.At(e.cfg.Now()).Time, warned: new(atomic.Bool),
 	}
-	var welcome []byte
+	var welcome framed
 	if len(frame.ID) > 0 {
-		welcome = wire.AppendOK(nil, frame.ID, e.welcome(sess))
+		welcome = okFrame(frame.ID, e.welcome(sess))
 	}
 	old, ok := u.admit(s, sess, e.cfg.Limits.PerUser, welcome)
 	if !ok {
@@ -103,6 +104,7 @@ func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id 
 	if old != nil {
 		old.close(wire.CloseReplaced)
 	}
+	e.wheel.arm(s, rightNow()) // a time of its own begins: that of the token
 	e.presence.arrive(u, sess)
 	return s.checkRevoked(id), nil
 }

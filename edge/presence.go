@@ -205,7 +205,7 @@ func (p *presence) show(f *followed) {
 	if err != nil {
 		return // a struct of package wire always encodes
 	}
-	frame := wire.AppendEvent(nil, wire.EventPresence, body)
+	frame := eventFrame(wire.EventPresence, body)
 	for s := range f.watchers {
 		s.push(frame)
 	}

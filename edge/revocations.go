@@ -20,7 +20,7 @@ func (e *Edge) revoke(r wire.Revocation) {
 		return
 	}
 	told, _ := wire.Marshal(wire.SessionChange{Revoked: true})
-	frame := wire.AppendEvent(nil, wire.EventSession, told)
+	frame := eventFrame(wire.EventSession, told)
 	for _, s := range u.list() {
 		if session := s.session.Load(); session != nil && ends(r, u.name, session.id, session.issued) {
 			held, informed := s.calls.hold()

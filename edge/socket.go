@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,20 +22,20 @@ import (
 // maxBadLines is how many lines that are no frames a socket may send.
 const maxBadLines = 10
 
-// socket is one connection of a client. Its reader goroutine, serve, owns what is not said to belong to others; each open call has a
-// goroutine, and a writer runs while there is something to write.
+// socket is one connection of a client. While nothing happens it is this struct and its descriptor, and no goroutine and no buffer beside them: a
+// reader comes when something has come, a writer runs while there is something to write, and each open call has a goroutine. Its reader, of whom
+// there is one at most, owns what is not said to belong to others.
 type socket struct {
 	edge    *Edge
-	ws      *websocket.Conn
-	line    *line
+	line    line
 	address string // of the client, for functions' limits on failures
 	key     string // what the address is counted under
-	since   time.Time
 
 	token    string // that came with the upgrade
 	unspoken bool   // the client speaks no version that is spoken here
 	inside   bool   // a message has begun and not ended
 	badLines int
+	framing  *framing // where the line cannot be parked; the others borrow one
 	lines    *rate.Limiter
 	signals  *rate.Limiter
 	control  *rate.Limiter
@@ -42,8 +43,9 @@ type socket struct {
 
 	session atomic.Pointer[session] // nil before hello
 	retired atomic.Bool             // the edge drains: no new calls
-	heardAt atomic.Int64            // Unix nanoseconds of the last sign of life
-	pinged  int64                   // Unix nanoseconds of the last ping; owned by the pulse
+	heardAt atomic.Int64            // the moment of the last sign of life
+	pinged  moment                  // of the last ping; owned by the pulse
+	spoke   spoke                   // its place in the wheel
 
 	out   outbox
 	calls calls
@@ -63,78 +65,127 @@ type session struct {
 	warned  *atomic.Bool
 }
 
-func newSocket(e *Edge, ws *websocket.Conn, l *line, address, key, token string) *socket {
+func newSocket(e *Edge, address, key, token string) *socket {
 	limits := &e.cfg.Limits
-	now := time.Now()
 	s := &socket{
-		edge: e, ws: ws, line: l, address: address, key: key, token: token, since: now,
+		edge: e, line: line{limits: limits, poller: e.poller, fd: -1}, address: address, key: key, token: token,
 		lines: limits.Connection.limiter(), signals: limits.Signal.limiter(), control: limits.Control.limiter(), refused: limits.Refused.limiter(),
 	}
-	s.heardAt.Store(now.UnixNano())
-	ws.SetReadLimit(int64(limits.FrameBytes))
-	ws.SetPingHandler(func(payload string) error {
-		s.pong(payload)
-		return s.heardControl()
-	})
-	ws.SetPongHandler(func(string) error { return s.heardControl() })
+	s.heardAt.Store(int64(rightNow()))
 	return s
 }
 
-// serve reads until the socket ends, and cleans up. ctx is the edge's own and ends after a drain.
-func (s *socket) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.line.endBy(s.since.Add(s.edge.cfg.Limits.Hello))
-	code := s.read(ctx)
-	alive := code != 0
-	if alive {
+// open begins to read. The time to hello begins.
+func (s *socket) open() {
+	now := rightNow()
+	s.line.endBy(now.in(s.edge.cfg.Limits.Hello))
+	s.edge.wheel.arm(s, now.in(min(s.edge.cfg.Limits.Hello, s.edge.cfg.Limits.Ping)))
+	if s.line.conn != nil {
+		s.line.busy = true
+		s.edge.readers.take(s)
+		return
+	}
+	unspoken := s.unspoken // once it is watched, a reader may own it
+	if err := s.edge.poller.add(s); err != nil {
+		s.edge.log.Warn("socket cannot be watched", "err", err)
+		s.abandon()
+	} else if unspoken {
+		s.look()
+	}
+}
+
+// look has the reader look at the socket, although nothing may have come. It wakes nobody who waits in a net.Conn: there deadlines hold by themselves.
+func (s *socket) look() {
+	if s.line.conn == nil && s.line.happened(true, false, false) {
+		s.edge.readers.take(s)
+	}
+}
+
+// turn reads what has come, until nothing more has, or to the end of the socket. ctx is the edge's own and ends after a drain.
+func (s *socket) turn(ctx context.Context) {
+	f := s.framing
+	if f == nil {
+		var err error
+		if f, err = s.edge.framings.borrow(s); err != nil {
+			s.edge.log.Error("socket cannot be read", "err", err)
+			s.end(ctx, wire.CloseInternal, nil)
+			return
+		}
+	}
+	code, parked := s.read(ctx, f)
+	if parked {
+		s.edge.framings.giveBack(f) // the socket may have another reader already
+		return
+	}
+	f.socket = nil
+	s.end(ctx, code, f.said) // a framing that has failed is of no use any more
+}
+
+// end cleans up. The code is what to close the socket with, 0 where the peer is gone or has closed it; said is the close frame with which the
+// library answers.
+func (s *socket) end(ctx context.Context, code wire.CloseCode, said []byte) {
+	switch {
+	case code != 0 && said != nil:
+		s.alter(func(*outbox) bool { return s.closeLocked(code, said) })
+	case code != 0:
 		s.close(code)
-	} else {
+	case said != nil && !s.out.closing.Load():
+		s.answerClose(said)
+	default:
 		s.abandon()
 	}
 	s.edge.leave(s)
-	cancel()
+	s.calls.stop()
 	s.wg.Wait()
 	s.settle()
-	if alive {
+	if code != 0 {
 		s.line.linger()
 	}
-	_ = s.ws.Close() // the peer may have closed already
+	s.edge.wheel.forget(s)
+	s.line.close()
 	s.edge.metrics.closed(s.out.code())
+	s.edge.sockets.remove(s)
 }
 
-// read handles messages until the socket ends. It returns the code to close it with, or 0 where the peer is gone.
-func (s *socket) read(ctx context.Context) wire.CloseCode {
+// read handles messages until nothing more has come, and then the socket is parked, or until it ends. Then it returns the code to close it
+// with, or 0 where the peer is gone.
+func (s *socket) read(ctx context.Context, f *framing) (code wire.CloseCode, parked bool) {
 	if s.unspoken {
-		return wire.CloseVersion
+		return wire.CloseVersion, false
 	}
 	buffer := messageBuffers.Get().(*bytes.Buffer)
 	defer func() { messageBuffers.Put(buffer) }()
 	for {
 		s.inside = false
 		s.line.rest(s.patience())
-		kind, r, err := s.ws.NextReader()
+		kind, r, ok, err := f.next()
 		if err != nil {
-			return s.failure(err)
+			return s.failure(err), false
+		}
+		if !ok {
+			if s.line.park() {
+				return 0, true
+			}
+			continue
 		}
 		s.inside = true
 		s.line.begun()
 		if kind != websocket.TextMessage {
-			return wire.CloseBinary
+			return wire.CloseBinary, false
 		}
 		buffer.Reset()
 		if _, err := buffer.ReadFrom(r); err != nil {
-			return s.failure(err)
+			return s.failure(f.reason(err)), false
 		}
-		s.heardAt.Store(time.Now().UnixNano())
+		s.heardAt.Store(int64(rightNow()))
 		if !utf8.Valid(buffer.Bytes()) {
-			return wire.CloseInvalidUTF8
+			return wire.CloseInvalidUTF8, false
 		}
 		if s.out.closing.Load() {
 			continue // what comes now is no longer heard
 		}
 		if code := s.message(ctx, buffer.Bytes()); code != 0 {
-			return code
+			return code, false
 		}
 		if buffer.Cap() > 8<<10 {
 			buffer = new(bytes.Buffer) // a large one is left to the collector
@@ -145,9 +196,9 @@ func (s *socket) read(ctx context.Context) wire.CloseCode {
 var messageBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // patience returns until when a sign of life must come.
-func (s *socket) patience() time.Time {
+func (s *socket) patience() moment {
 	limits := &s.edge.cfg.Limits
-	return time.Now().Add(limits.Ping + limits.Pong)
+	return moment(s.heardAt.Load()).in(limits.Ping + limits.Pong)
 }
 
 // heardControl counts a ping or a pong. Between messages it is a sign of life; within one it moves no deadline.
@@ -156,7 +207,7 @@ func (s *socket) heardControl() error {
 	if _, ok := take(s.control, now); !ok {
 		return errFlood
 	}
-	s.heardAt.Store(now.UnixNano())
+	s.heardAt.Store(int64(momentOf(now)))
 	if !s.inside {
 		s.line.rest(s.patience())
 	}
@@ -178,10 +229,10 @@ func (s *socket) failure(err error) wire.CloseCode {
 		return wire.CloseTooBig
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return s.lateness()
-	case errors.As(err, new(*net.OpError)):
+	case errors.As(err, new(*net.OpError)), errors.As(err, new(*os.SyscallError)):
 		return 0
 	}
-	return wire.CloseProtocol // and the library has said so, with what was wrong
+	return wire.CloseProtocol
 }
 
 // lateness returns the code for a peer from which nothing came in time.
@@ -237,7 +288,7 @@ func (s *socket) oneLine(ctx context.Context, line []byte, now time.Time) wire.C
 // bad answers a line that is no frame, also where no id can be read.
 func (s *socket) bad(id []byte, err *wire.Error) wire.CloseCode {
 	s.edge.metrics.badLines.Inc()
-	s.push(wire.AppendError(nil, id, err))
+	s.push(errorFrame(id, err))
 	if s.badLines++; s.badLines >= maxBadLines {
 		return wire.CloseBadFrames
 	}
@@ -259,14 +310,14 @@ func (s *socket) forgive(allowed bool, now time.Time) wire.CloseCode {
 // answer pushes the answer of a call that wants one.
 func (s *socket) answer(id, data []byte) {
 	if len(id) > 0 {
-		s.push(wire.AppendOK(nil, id, data))
+		s.push(okFrame(id, data))
 	}
 }
 
 // fail pushes the error of a call that wants an answer.
 func (s *socket) fail(id []byte, err *wire.Error) {
 	if len(id) > 0 {
-		s.push(wire.AppendError(nil, id, err))
+		s.push(errorFrame(id, err))
 	}
 }
 

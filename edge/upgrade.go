@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -18,15 +17,6 @@ import (
 
 	"github.com/confab-im/confab/subjects/wire"
 )
-
-// Buffers of a socket. Larger messages pass through them in parts, so they bound neither side.
-const (
-	readBuffer  = 1 << 10
-	writeBuffer = 2 << 10
-)
-
-// writeBuffers are shared: a socket has one only while it writes.
-var writeBuffers sync.Pool
 
 // checkOrigin reports whether a request may come from where it says: from no web page at all, from the host itself, or from a configured
 // origin. own is false for the configured ones, which need CORS.
@@ -139,11 +129,10 @@ func limitKey(a netip.Addr) string {
 	return a.String()
 }
 
-// hijacker hands the WebSocket library a connection whose deadlines hold, in place of the server's own.
+// hijacker keeps the connection that the WebSocket library's handshake takes over from the server.
 type hijacker struct {
 	http.ResponseWriter
-	limits *Limits
-	line   *line
+	conn net.Conn
 }
 
 // Hijack implements http.Hijacker.
@@ -156,12 +145,12 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close()
 		return nil, nil, errors.New("the client sent bytes before the handshake was complete")
 	}
-	h.line = &line{Conn: conn, message: h.limits.Message, maxBytes: 2*h.limits.FrameBytes + 4096}
-	return h.line, rw, nil
+	h.conn = conn
+	return conn, rw, nil
 }
 
-// upgrade answers GET /v1/ws. The socket is served by serve, on a goroutine of its own, so that the server's buffers of the request are
-// free as soon as the handshake is over.
+// upgrade answers GET /v1/ws. serve begins with the socket and returns, so that the server's buffers of the request are free as soon as the
+// handshake is over.
 func (e *Edge) upgrade(c *gin.Context, serve func(*socket)) {
 	r := c.Request
 	if _, _, ok := e.checkOrigin(r); !ok {
@@ -204,9 +193,6 @@ func (e *Edge) handshake(c *gin.Context, client netip.Addr, key string) (*socket
 	offer := readOffer(c.Request)
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: e.cfg.Limits.Hello,
-		ReadBufferSize:   readBuffer,
-		WriteBufferSize:  writeBuffer,
-		WriteBufferPool:  &writeBuffers,
 		CheckOrigin:      func(*http.Request) bool { return true }, // upgrade has checked
 		Error: func(_ http.ResponseWriter, _ *http.Request, status int, _ error) {
 			e.problem(c, status, wire.Errorf(wire.BadData, "The request is no WebSocket handshake."))
@@ -216,9 +202,8 @@ func (e *Edge) handshake(c *gin.Context, client netip.Addr, key string) (*socket
 		upgrader.Subprotocols = []string{wire.Protocol}
 		c.Request.Header.Set("Sec-Websocket-Protocol", wire.Protocol) // however many headers it came in
 	}
-	h := &hijacker{ResponseWriter: c.Writer, limits: &e.cfg.Limits}
-	ws, err := upgrader.Upgrade(h, c.Request, nil)
-	if err != nil {
+	h := &hijacker{ResponseWriter: c.Writer}
+	if _, err := upgrader.Upgrade(h, c.Request, nil); err != nil {
 		e.log.Debug("handshake failed", "address", key, "err", err)
 		return nil, false
 	}
@@ -226,9 +211,30 @@ func (e *Edge) handshake(c *gin.Context, client netip.Addr, key string) (*socket
 	if t := bearer(c.Request); t != "" {
 		token = t
 	}
-	s := newSocket(e, ws, h.line, client.String(), key, token)
+	s := newSocket(e, client.String(), key, token)
 	s.unspoken = !offer.protocol
+	if err := s.take(h.conn); err != nil {
+		_ = h.conn.Close()
+		e.log.Error("connection not served", "err", err)
+		return nil, false
+	}
 	return s, true
+}
+
+// take makes the connection the socket's: as a descriptor that can be parked, or as it is.
+func (s *socket) take(conn net.Conn) (err error) {
+	if s.edge.poller != nil {
+		if fd, ok := s.edge.poller.take(conn); ok {
+			s.line.fd = fd
+			return nil
+		}
+	}
+	s.line.conn = conn
+	s.framing, err = newFraming(ownBuffer, s.edge.cfg.Limits.FrameBytes)
+	if err == nil {
+		s.framing.socket = s
+	}
+	return err
 }
 
 // tooBusy refuses a connection for now.

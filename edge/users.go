@@ -70,7 +70,7 @@ func (u *user) list() []*socket {
 }
 
 // push queues a frame to all sockets of the user and returns to how many.
-func (u *user) push(frame []byte) int {
+func (u *user) push(frame framed) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, s := range u.sockets {
@@ -85,7 +85,7 @@ func (u *user) event(event wire.Event, data any) {
 	if err != nil {
 		return // a struct of package wire always encodes
 	}
-	u.push(wire.AppendEvent(nil, event, body))
+	u.push(eventFrame(event, body))
 }
 
 // conversations returns what the user is a member of here.
@@ -119,7 +119,7 @@ func (e *Edge) enter(name subjects.User) (*user, error) {
 
 // admit gives a socket to a user that enter returned, and queues the welcome before any event can be. It returns the socket of the same
 // device that this one replaces; ok is false where the user has too many.
-func (u *user) admit(s *socket, sess *session, most int, welcome []byte) (old *socket, ok bool) {
+func (u *user) admit(s *socket, sess *session, most int, welcome framed) (old *socket, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	old = u.sockets[sess.device]

@@ -71,8 +71,12 @@ func closeCode(t testing.TB, conn net.Conn) int {
 
 func TestViolationsOfTheProtocolClose(t *testing.T) {
 	t.Parallel()
+	bothWays(t, testViolations)
+}
+
+func testViolations(t *testing.T, keep func(*Config)) {
 	w := newWorld(t)
-	r := w.edge()
+	r := w.edge(keep)
 	hugeClaim := append([]byte{fin | textFrame, 0x80 | 127}, binary.BigEndian.AppendUint64(nil, math.MaxInt64)...)
 	hugeClaim = append(hugeClaim, 1, 2, 3, 4, 'x')
 	smile := []byte("\xf0\x9f\x98\x80")
@@ -141,8 +145,12 @@ func rawHello(t *testing.T, w *world, conn net.Conn, user string) {
 
 func TestSlowClientsAreClosed(t *testing.T) {
 	t.Parallel()
+	bothWays(t, testSlowClients)
+}
+
+func testSlowClients(t *testing.T, keep func(*Config)) {
 	w := newWorld(t)
-	r := w.edge(func(c *Config) { c.Limits.Hello, c.Limits.Message = 400*time.Millisecond, 600*time.Millisecond })
+	r := w.edge(keep, func(c *Config) { c.Limits.Hello, c.Limits.Message = 400*time.Millisecond, 600*time.Millisecond })
 	drip := func(conn net.Conn, bytes []byte, ended chan struct{}) {
 		for _, b := range bytes {
 			select {
@@ -203,17 +211,19 @@ func TestAMessageThatBeganBehindAnotherHasItsTimeToo(t *testing.T) {
 
 func TestAClientThatAnswersNoPingIsClosed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	r := w.edge(func(c *Config) { c.Limits.Ping, c.Limits.Pong = time.Second, time.Second })
-	lively := r.connect(t, w, "ada", "web")
-	dead := r.rawConn(t)
-	rawHello(t, w, dead, "bob")
-	if code := closeCode(t, dead); code != int(wire.CloseNoPong) {
-		t.Errorf("closed with %d", code)
-	}
-	if _, err := lively.call("ping", wire.Empty{}); err != nil {
-		t.Errorf("one that does answer: %v", err)
-	}
+	bothWays(t, func(t *testing.T, keep func(*Config)) {
+		w := newWorld(t)
+		r := w.edge(keep, func(c *Config) { c.Limits.Ping, c.Limits.Pong = time.Second, time.Second })
+		lively := r.connect(t, w, "ada", "web")
+		dead := r.rawConn(t)
+		rawHello(t, w, dead, "bob")
+		if code := closeCode(t, dead); code != int(wire.CloseNoPong) {
+			t.Errorf("closed with %d", code)
+		}
+		if _, err := lively.call("ping", wire.Empty{}); err != nil {
+			t.Errorf("one that does answer: %v", err)
+		}
+	})
 }
 
 func TestAClientThatDoesNotReadIsClosedAlone(t *testing.T) {

@@ -1,39 +1,43 @@
 package edge
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// coalesce is how many bytes of frames are put into one WebSocket message. A larger frame has a message of its own.
+// coalesce is how many bytes of frames are written at one time. A larger frame is written alone.
 const coalesce = 16 << 10
 
-// closeWithin bounds what is still written to a socket that closes, and closeFrame the close frame itself.
+// closeWithin bounds what is still written to a socket that closes, and answerWithin the peer's answer to a close frame.
 const (
 	closeWithin = 5 * time.Second
-	closeFrame  = 2 * time.Second
+	byeWithin   = time.Second
 )
 
 // outbox is what waits to be written to a socket. When more waits than the limits allow, the client is too slow: all of it is dropped
 // and the socket closed. Frames are shared between sockets and never changed.
 type outbox struct {
 	mu      sync.Mutex
-	frames  [][]byte
-	count   int    // frames that are not written yet, in frames or with the writer
-	bytes   int    // their bytes
-	writing bool   // the writer runs; at most one does
-	ping    bool   // a ping is due
+	frames  []framed
+	one     [1]framed // where frames begins: one that waits alone needs no space of its own
+	count   int       // frames that are not written yet, in frames or with the writer
+	bytes   int       // their bytes
+	by      moment    // all writing ends then; zero = no end yet
+	special *special
+	reason  wire.CloseCode // why it closes; 0 = it does not, or its peer closed it
+	writing bool           // somebody writes, or is about to; at most one does
+	ping    bool           // a ping is due
+	gone    bool           // the peer is gone: nothing is written any more
+	closing atomic.Bool    // nothing is queued any more: the close frame is the last
+}
+
+// special is what is rarely written.
+type special struct {
 	pong    []byte // the payload of the newest ping that is not answered yet; nil = none
-	gone    bool   // the peer is gone: nothing is written any more
-	reason  wire.CloseCode
-	by      time.Time   // all writing ends then; zero = no end yet
-	closing atomic.Bool // reason is set, for readers without the lock
+	goodbye []byte // the payload of the close frame; nil = none
 }
 
 func (o *outbox) code() wire.CloseCode {
@@ -42,26 +46,52 @@ func (o *outbox) code() wire.CloseCode {
 	return o.reason
 }
 
-// push queues a frame, which ends in a newline. It never waits.
-func (s *socket) push(frame []byte) {
+// push queues a frame. It never waits.
+func (s *socket) push(frame framed) {
+	if s.queue(frame) {
+		s.edge.flushers.add(s)
+	}
+}
+
+// say queues a frame and writes it on the goroutine of the caller, where nobody writes to the socket. It does not wait for the peer.
+func (s *socket) say(frame framed) {
+	if s.queue(frame) {
+		s.flush()
+	}
+}
+
+// queue queues a frame. It reports whether the caller must have the socket flushed.
+func (s *socket) queue(frame framed) (flush bool) {
 	limits := &s.edge.cfg.Limits
 	o := &s.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.reason != 0 || o.gone {
-		return
+	if o.closing.Load() || o.gone {
+		return false
 	}
-	crowded := s.edge.queued.Load() > int64(limits.QueueTotal) && o.bytes > coalesce
+	crowded := o.bytes > coalesce && s.edge.queued.Load() > int64(limits.QueueTotal)
 	if o.count > 0 && (crowded || o.count >= limits.QueueFrames || o.bytes+len(frame) > limits.QueueBytes) {
 		s.dropLocked()
-		s.closeLocked(wire.CloseTooSlow)
-		return
+		return s.closeLocked(wire.CloseTooSlow, farewell(wire.CloseTooSlow, ""))
+	}
+	if len(o.frames) == 0 {
+		o.frames = o.one[:0]
 	}
 	o.frames = append(o.frames, frame)
 	o.count++
 	o.bytes += len(frame)
 	s.edge.queued.Add(int64(len(frame)))
-	s.wakeLocked()
+	return s.beginLocked()
+}
+
+// beginLocked reports whether the caller must have the socket flushed, which then counts as being written to.
+func (s *socket) beginLocked() bool {
+	if s.out.writing || s.out.gone {
+		return false
+	}
+	s.out.writing = true
+	s.wg.Add(1)
+	return true
 }
 
 // dropLocked forgets the frames that the writer has not taken yet.
@@ -72,7 +102,7 @@ func (s *socket) dropLocked() {
 	}
 	s.out.count -= len(s.out.frames)
 	s.out.bytes -= n
-	s.out.frames = nil
+	s.out.frames, s.out.one[0] = nil, nil
 	s.edge.queued.Add(-int64(n))
 }
 
@@ -84,41 +114,58 @@ func (s *socket) settle() {
 	s.out.bytes = 0
 }
 
-// ping has the writer send a ping.
-func (s *socket) ping() {
+// alter changes what is to be written, and has it written where the change asks for that.
+func (s *socket) alter(change func(o *outbox) (flush bool)) {
 	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	s.out.ping = true
-	s.wakeLocked()
+	flush := change(&s.out)
+	s.out.mu.Unlock()
+	if flush {
+		s.edge.flushers.add(s)
+	}
 }
 
-// pong has the writer answer a ping. Of several pings that wait only the newest is answered, as the standard allows.
+// ping has a ping sent.
+func (s *socket) ping() {
+	s.alter(func(o *outbox) bool { o.ping = true; return s.beginLocked() })
+}
+
+// pong has a ping answered. Of several pings that wait only the newest is answered, as the standard allows.
 func (s *socket) pong(payload string) {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	s.out.pong = []byte(payload)
-	if s.out.pong == nil {
-		s.out.pong = []byte{}
-	}
-	s.wakeLocked()
+	s.alter(func(o *outbox) bool {
+		if o.special == nil {
+			o.special = &special{}
+		}
+		o.special.pong = append([]byte{}, payload...)
+		return s.beginLocked()
+	})
 }
 
 // close writes what is queued and then closes the socket with the code. Only the first code counts.
 func (s *socket) close(code wire.CloseCode) {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	s.closeLocked(code)
+	s.alter(func(*outbox) bool { return s.closeLocked(code, farewell(code, "")) })
 }
 
-func (s *socket) closeLocked(code wire.CloseCode) {
+// answerClose answers the peer's close frame. What is queued is no longer heard.
+func (s *socket) answerClose(payload []byte) {
+	s.alter(func(*outbox) bool {
+		s.dropLocked()
+		return s.closeLocked(0, payload)
+	})
+}
+
+func (s *socket) closeLocked(code wire.CloseCode, payload []byte) (flush bool) {
 	o := &s.out
-	if o.reason != 0 || o.gone {
-		return
+	if o.closing.Load() || o.gone {
+		return false
 	}
 	o.reason = code
-	o.by = time.Now().Add(closeWithin)
+	if o.special == nil {
+		o.special = &special{}
+	}
+	o.special.goodbye = payload
+	o.by = rightNow().in(closeWithin)
 	o.closing.Store(true)
-	s.wakeLocked()
+	return s.beginLocked()
 }
 
 // abandon gives up a socket whose peer is gone.
@@ -127,128 +174,133 @@ func (s *socket) abandon() {
 	s.out.gone = true
 	s.dropLocked()
 	s.out.mu.Unlock()
-	_ = s.line.Close() // so that a write under way ends
+	s.line.cut() // so that a write under way ends
+	s.look()     // and the reader with it
 }
 
-func (s *socket) wakeLocked() {
-	if !s.out.writing && !s.out.gone {
-		s.out.writing = true
-		s.wg.Go(s.write)
+// batch is what a writer takes at one time, and where it puts the bytes together.
+type batch struct {
+	frames []framed
+	size   int    // bytes of frames
+	by     moment // until when they must be written
+	last   bool   // they end in the close frame
+	buffer []byte
+	out    []byte // what is still to be written
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) release() {
+	clear(b.frames)
+	b.frames, b.out = b.frames[:0], nil
+	if cap(b.buffer) > 4*coalesce {
+		b.buffer = nil
 	}
+	batches.Put(b)
 }
 
-// work is what the writer takes at one time.
-type work struct {
-	frames [][]byte
-	ping   bool
-	pong   []byte
-	reason wire.CloseCode
-	by     time.Time
-}
-
-// take returns the next work; ok is false where there is none, and then the writer has ended.
-func (o *outbox) take() (w work, ok bool) {
+// take takes what is to be written next; it reports false where there is nothing, and then the writer has ended.
+func (o *outbox) take(b *batch, now moment, limits *Limits) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	w = work{frames: o.frames, ping: o.ping, pong: o.pong, reason: o.reason, by: o.by}
-	o.frames, o.ping, o.pong = nil, false, nil
-	if o.gone || (len(w.frames) == 0 && !w.ping && w.pong == nil && w.reason == 0) {
+	clear(b.frames)
+	b.frames, b.size, b.out, b.buffer, b.last = b.frames[:0], 0, nil, b.buffer[:0], false
+	if o.gone || (len(o.frames) == 0 && !o.ping && o.special == nil) {
 		o.writing = false
-		return work{}, false
+		return false
 	}
-	return w, true
+	b.by = now.in(limits.Write)
+	if o.by != 0 {
+		b.by = min(b.by, o.by)
+	}
+	for len(o.frames) > 0 && (b.size == 0 || b.size+len(o.frames[0]) <= coalesce) {
+		b.size += len(o.frames[0])
+		b.frames = append(b.frames, o.frames[0])
+		o.frames[0] = nil
+		o.frames = o.frames[1:]
+	}
+	if len(o.frames) == 0 {
+		o.frames = nil
+	}
+	if len(b.frames) == 1 && !o.ping && o.special == nil {
+		b.out = b.frames[0]
+		return true
+	}
+	o.composeLocked(b)
+	return true
 }
 
-// wrote takes n frames out of the accounts. It returns whether to go on with the others: not where they were dropped.
-func (o *outbox) wrote(n, bytes int) (by time.Time, goOn bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.count -= n
-	o.bytes -= bytes
-	return o.by, !o.gone && o.reason != wire.CloseTooSlow
+// composeLocked puts the bytes together. A close frame comes when nothing else waits.
+func (o *outbox) composeLocked(b *batch) {
+	if o.special != nil && o.special.pong != nil {
+		b.buffer = appendControl(b.buffer, finalPong, o.special.pong)
+		o.special.pong = nil
+	}
+	if o.ping {
+		b.buffer = appendControl(b.buffer, finalPing, nil)
+		o.ping = false
+	}
+	for _, frame := range b.frames {
+		b.buffer = append(b.buffer, frame...)
+	}
+	if o.special != nil && o.special.goodbye == nil {
+		o.special = nil
+	} else if o.special != nil && len(o.frames) == 0 {
+		b.buffer = appendControl(b.buffer, finalClose, o.special.goodbye)
+		b.last = true
+	}
+	b.out = b.buffer
 }
 
-// write is the writer. It ends when there is nothing to write, when the socket was closed, and when writing fails.
-func (s *socket) write() {
+// wrote counts what was written, or dropped.
+func (s *socket) wrote(b *batch) {
+	s.edge.queued.Add(-int64(b.size))
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.out.count -= len(b.frames)
+	s.out.bytes -= b.size
+}
+
+// flush writes what waits, as far as the peer takes it at once; the rest is written by a goroutine that waits. It is called by whoever was told to
+// have the socket flushed.
+func (s *socket) flush() {
+	b := batches.Get().(*batch)
+	if s.line.conn == nil && s.write(b, false) {
+		return
+	}
+	go func() { s.write(b, true) }() // counted in wg since flush was asked for
+}
+
+// write is the writer. It reports false where it would have to wait and may not: then it must be called again with the same batch.
+func (s *socket) write(b *batch, wait bool) bool {
 	for {
-		w, ok := s.out.take()
-		if !ok {
-			return
+		if len(b.out) == 0 && !s.out.take(b, rightNow(), &s.edge.cfg.Limits) {
+			break
 		}
-		err := s.writeControl(w)
-		if err == nil {
-			err = s.writeFrames(w.frames, w.by)
+		n, err := s.line.write(b.out, b.by, wait)
+		b.out = b.out[n:]
+		if err == errFull {
+			return false
 		}
-		// The library sends a close frame of its own after a violation of the protocol; then only the end remains to be awaited.
-		violated := errors.Is(err, websocket.ErrCloseSent)
-		if err != nil && !violated {
+		if err != nil {
+			b.out = nil
 			s.abandon()
 			continue // take ends the writer
 		}
-		if w.reason != 0 || violated {
-			s.writeClose(w.reason)
-			return // writing stays true: no other writer begins
+		s.wrote(b)
+		if b.last {
+			// Writing stays true: no other writer begins.
+			s.endBy(rightNow().in(byeWithin))
+			break
 		}
 	}
+	b.release()
+	s.wg.Done()
+	return true
 }
 
-func (s *socket) writeControl(w work) error {
-	deadline := time.Now().Add(s.edge.cfg.Limits.Write)
-	if w.pong != nil {
-		if err := s.ws.WriteControl(websocket.PongMessage, w.pong, deadline); err != nil {
-			return err
-		}
-	}
-	if w.ping {
-		return s.ws.WriteControl(websocket.PingMessage, nil, deadline)
-	}
-	return nil
-}
-
-// writeFrames writes frames, several to a message where they are small.
-func (s *socket) writeFrames(frames [][]byte, by time.Time) error {
-	for len(frames) > 0 {
-		n, size := 1, len(frames[0])
-		for n < len(frames) && size+len(frames[n]) <= coalesce {
-			size += len(frames[n])
-			n++
-		}
-		deadline := time.Now().Add(s.edge.cfg.Limits.Write)
-		if !by.IsZero() && by.Before(deadline) {
-			deadline = by
-		}
-		if err := s.writeMessage(frames[:n], deadline); err != nil {
-			return err
-		}
-		frames = frames[n:]
-		var goOn bool
-		s.edge.queued.Add(-int64(size))
-		if by, goOn = s.out.wrote(n, size); !goOn {
-			return nil
-		}
-	}
-	return nil
-}
-
-var coalesced = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return &b }}
-
-func (s *socket) writeMessage(frames [][]byte, deadline time.Time) error {
-	_ = s.ws.SetWriteDeadline(deadline) // keeps a number, and cannot fail
-	if len(frames) == 1 {
-		return s.ws.WriteMessage(websocket.TextMessage, frames[0])
-	}
-	buffer := coalesced.Get().(*[]byte)
-	defer coalesced.Put(buffer)
-	text := (*buffer)[:0]
-	for _, frame := range frames {
-		text = append(text, frame...)
-	}
-	return s.ws.WriteMessage(websocket.TextMessage, text)
-}
-
-// writeClose ends the connection from this side. The reader ends when the peer answers, or after a second.
-func (s *socket) writeClose(code wire.CloseCode) {
-	// Where the library has closed already, after a violation of the protocol, this changes nothing.
-	_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(code), ""), time.Now().Add(closeFrame))
-	s.line.endBy(time.Now().Add(time.Second))
+// endBy bounds reading from now on, and has somebody look at the socket then.
+func (s *socket) endBy(bound moment) {
+	s.line.endBy(bound)
+	s.edge.wheel.arm(s, bound)
 }
