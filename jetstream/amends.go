@@ -76,6 +76,9 @@ func (a *amendment) pages() []uint64 {
 	return append(pages, target)
 }
 
+// changes reports whether the amendment changes a page; nil changes none.
+func (a *amendment) changes(page uint64) bool { return a != nil && slices.Contains(a.pages(), page) }
+
 // pageAmends is the record of one page: what entries up to Through changed in it.
 type pageAmends struct {
 	Through wire.Seq              `json:"through"`

@@ -22,6 +22,7 @@ const (
 	MaxDedupe         = 5 * time.Minute     // the largest window, for the same memory
 	deadLettersAge    = 30 * 24 * time.Hour // how long a dead letter is kept
 	deadLettersBytes  = 64 << 20            // how much of them is kept, the newest
+	pagesBytes        = 256 << 20           // how much of the log is kept sealed by pages; what does not fit is read entry by entry
 	presenceMarkerTTL = 24 * time.Hour      // how long the server's note stays that a lease ran out, which says when its devices were seen last
 )
 
@@ -69,6 +70,7 @@ type Asset struct {
 	Bucket      string // the bucket; empty for other streams
 	Description string // at most 40 characters
 	View        string // a command that shows what is inside
+	Cache       bool   // made anew from the others as it is needed: a backup leaves it out, and a store without it works
 
 	shape func(c *jetstream.StreamConfig, p Profile)
 }
@@ -123,6 +125,7 @@ func Assets() []Asset {
 			c.MaxMsgSize = -1 // a page of 64 edited bodies; the server's max_payload bounds it
 			c.Compression = jetstream.S2Compression
 		}),
+		pagesAsset(),
 		bucketAsset(subjects.BucketConfig, "Layout of the store, settings", func(c *jetstream.StreamConfig, _ Profile) {
 			c.RePublish = republish(subjects.BucketConfig, subjects.ConfigKey(">"), subjects.AllConfig)
 		}),
@@ -151,6 +154,19 @@ func messagesAsset(partition int) Asset {
 			c.RePublish = &jetstream.RePublish{Source: subjects.PartitionMessages(partition), Destination: subjects.AllLive}
 		},
 	}
+}
+
+// pagesAsset takes no new pages when it is full, and lets none expire: what leaves a stream in these ways stays on the disk for a while, where no recall
+// could erase it any more. An operator may purge the stream at any time.
+func pagesAsset() Asset {
+	a := bucketAsset(subjects.BucketPages, "Full pages of messages, a cache", func(c *jetstream.StreamConfig, _ Profile) {
+		c.MaxBytes = pagesBytes
+		c.MaxMsgSize = -1 // 64 entries; the server's max_payload bounds it
+		c.DenyDelete = false
+		c.Compression = jetstream.S2Compression
+	})
+	a.Cache = true
+	return a
 }
 
 // bucketAsset is the stream that the key-value layer of NATS (ADR-8) makes for a bucket, so that its tools work on it.

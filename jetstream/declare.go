@@ -51,6 +51,11 @@ func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 		all.Go(func() { failures[i] = declareAsset(ctx, js, asset, p) })
 	}
 	all.Wait()
+	for i, asset := range assets {
+		if asset.Cache && lacksRoom(failures[i]) { // on a small disk it is better to be slow than not to start
+			failures[i] = nil
+		}
+	}
 	if err := errors.Join(failures...); err != nil {
 		return err
 	}
@@ -181,6 +186,12 @@ func libraryError(err error) error {
 		return &apiError{Code: api.Code, ErrCode: int(api.ErrorCode), Description: api.Description}
 	}
 	return natsError(err)
+}
+
+// lacksRoom reports whether the server has not the room that an asset reserves.
+func lacksRoom(err error) bool {
+	api, ok := errors.AsType[*apiError](err)
+	return ok && slices.Contains([]int{codeAccountFull, codeNoPeers, codeInsufficient, codeResources}, api.ErrCode)
 }
 
 func newerLayout(layout int) error {

@@ -45,7 +45,8 @@ type apiError struct {
 
 // Codes of JetStream that are looked at.
 const (
-	codeNoPeers          = 10005 // fewer servers than copies are there
+	codeAccountFull      = 10002 // limits of the account
+	codeNoPeers          = 10005 // fewer servers than copies are there, or have room
 	codeInsufficient     = 10023 // limits of the server or of the account
 	codeNoMessage        = 10037
 	codeResources        = 10047

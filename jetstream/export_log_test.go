@@ -62,3 +62,28 @@ func (s *Store) AppendAll(ctx context.Context, c subjects.Conversation, tail Tai
 	}
 	return tail, nil
 }
+
+// Seals reports whether the reader has found the bucket of sealed pages.
+func (p *Pages) Seals() bool { return !p.sealer.absent.Load() }
+
+// Distrust has the reader look for everything in the log that it remembers.
+func (p *Pages) Distrust() {
+	p.kept.mu.Lock()
+	defer p.kept.mu.Unlock()
+	for e := p.kept.order.Front(); e != nil; e = e.Next() {
+		item := e.Value.(lruItem[pageID, *keptPage])
+		k := *item.value
+		k.proven = k.proven.Add(-trusted)
+		item.value = &k
+		e.Value = item
+	}
+}
+
+// BeginSeal claims and reads a page, and returns what writes its record.
+func (s *Store) BeginSeal(ctx context.Context, c subjects.Conversation, page uint64) (end func() error, err error) {
+	sealing, err := s.beginSeal(ctx, c, page)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return s.endSeal(ctx, c, page, sealing) }, nil
+}

@@ -43,18 +43,14 @@ func (s *Store) page(ctx context.Context, r *reader, q wire.PageQuery, from wire
 	}
 	r.rounds++
 	if q.Time != nil {
-		first, err := r.seekTime(ctx, tail, *q.Time)
+		first, err := r.around(ctx, tail, *q.Time, from)
 		if err != nil {
 			return wire.Page{}, err
 		}
-		if first == 0 {
-			first = tail.Seq + 1
-		}
-		first = max(first, from)
 		q.Around = &first
 	}
 	lo, hi := window(q, from, tail.Seq)
-	page := wire.Page{Entries: []json.RawMessage{}, MoreBefore: lo > from && tail.Seq >= from, MoreAfter: hi < tail.Seq && tail.Seq >= from}
+	page := emptyPage(lo, hi, from, tail.Seq)
 	if lo > hi {
 		return page, nil
 	}
@@ -80,6 +76,20 @@ func (s *Store) page(ctx context.Context, r *reader, q wire.PageQuery, from wire
 		page.MoreBefore = false // the rest was taken by retention
 	}
 	return page, nil
+}
+
+// emptyPage returns a page from lo to hi without its entries.
+func emptyPage(lo, hi, from, tail wire.Seq) wire.Page {
+	return wire.Page{Entries: []json.RawMessage{}, MoreBefore: lo > from && tail >= from, MoreAfter: hi < tail && tail >= from}
+}
+
+// around returns the seq that a page at a time is around: the first visible entry at or after it, or the one that comes next.
+func (r *reader) around(ctx context.Context, tail Tail, at wire.Time, from wire.Seq) (wire.Seq, error) {
+	first, err := r.seekTime(ctx, tail, at)
+	if err == nil && first == 0 {
+		first = tail.Seq + 1
+	}
+	return max(first, from), err
 }
 
 // window returns the ends of a page, lo > hi for an empty one. Visible are from to tail. An empty page's ends say what lies on which side:

@@ -40,6 +40,14 @@ func (s *Store) settle(ctx context.Context, r *reader, tail *Tail) error {
 			return fmt.Errorf("erase entry %d: %w", gone.Seq, err)
 		}
 	}
+	// And last the sealed forms of the pages: who seals one from now on reads a log without what is gone.
+	if len(tail.open.erased) > 0 {
+		for _, page := range tail.open.pages() {
+			if err := s.unseal(ctx, r.c, page); err != nil {
+				return err
+			}
+		}
+	}
 	tail.open = nil
 	return nil
 }

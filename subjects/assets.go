@@ -21,6 +21,7 @@ const (
 	BucketPresence      = "IM_PRESENCE"
 	BucketSessions      = "IM_SESSIONS"
 	BucketAmends        = "IM_AMENDS"
+	BucketPages         = "IM_PAGES"
 	BucketConfig        = "IM_CONFIG"
 )
 
@@ -128,3 +129,6 @@ func ParsePairKey(key string) (c Conversation, u User, fromUser bool, err error)
 	}
 	return c, u, side == "u", err
 }
+
+// PageKey returns the key, in IM_PAGES, of the sealed form of one page of a conversation.
+func PageKey(c Conversation, page uint64) string { return AmendsKey(c, page) }

@@ -33,3 +33,7 @@ const (
 	HeaderErased  = "Confab-Erased"  // on a recall: what remains of the entries that it erases, a JSON array
 	HeaderSpent   = "Confab-Spent"   // <id>=57/41/1795187045123: ids of erased entries whose repeats may still come
 )
+
+// HeaderPage is the header of a sealed page: last=4711 sizes=212.0.198: the stream sequence of its last entry, and how many bytes each entry has. Beside it
+// stands HeaderBack, that of its last entry. Package jetstream writes and reads them.
+const HeaderPage = "Confab-Page"

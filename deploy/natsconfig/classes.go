@@ -28,6 +28,7 @@ var stored = map[string][]string{
 	"presence":      bucket(subjects.BucketPresence),
 	"sessions":      bucket(subjects.BucketSessions),
 	"amends":        bucket(subjects.BucketAmends),
+	"pages":         bucket(subjects.BucketPages),
 	"config":        bucket(subjects.BucketConfig),
 }
 
@@ -43,6 +44,7 @@ var records = map[string]string{
 	"listings":          subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipsPattern("*")),
 	"cursors":           subjects.BucketSubject(subjects.BucketCursors, ">"),
 	"amends":            subjects.BucketSubject(subjects.BucketAmends, ">"),
+	"pages":             subjects.BucketSubject(subjects.BucketPages, ">"),
 	"sessions":          subjects.BucketSubject(subjects.BucketSessions, ">"),
 	"presence-settings": subjects.BucketSubject(subjects.BucketPresence, subjects.SettingKey("*")),
 	"leases":            subjects.BucketSubject(subjects.BucketPresence, subjects.AllLeaseKeys),

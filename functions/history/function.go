@@ -1,10 +1,11 @@
 // Package history is the function that reads the logs of conversations: the list of a user's conversations with their newest entries, and
 // pages of one of them. For edges it also compares heads and fills holes, without a check of membership: edges do that for themselves.
 //
-// It writes nothing. How the log is stored is left to package jetstream, and how far somebody has read to function receipts.
+// It decides nothing about the log and changes nothing in it; full pages that it has read it keeps sealed, to read them again at once. How the log is stored is left to package jetstream, and how far somebody has read to function receipts.
 package history
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -25,14 +26,19 @@ const (
 	MethodFill  subjects.Method = "fill"
 )
 
-// Config tunes the function. There is nothing to tune yet.
-type Config struct{}
+// DefaultMemory is how many bytes of pages an instance remembers when Config does not say.
+const DefaultMemory = 32 << 20
 
-// Validate returns nil: an empty Config has nothing that could be wrong.
+// Config tunes the function. The zero value is fit for use.
+type Config struct {
+	Memory int // bytes of pages that an instance remembers; 0 = DefaultMemory, and less than 0 = none
+}
+
+// Validate returns nil: there is no value that could be wrong.
 func (Config) Validate() error { return nil }
 
 // Function returns the function.
-func Function(Config) functions.Function {
+func Function(c Config) functions.Function {
 	return functions.Function{
 		Name:        Name,
 		Description: "Reads conversations",
@@ -51,8 +57,11 @@ func Function(Config) functions.Function {
 			if err != nil {
 				return nil, err
 			}
-			context.AfterFunc(ctx, store.Close)
-			r := &reader{store: store}
+			r := &reader{store: store, pages: jetstream.NewPages(store, cmp.Or(c.Memory, DefaultMemory))}
+			go func() { // ends with ctx, which is the instance's
+				defer store.Close()
+				r.pages.Run(ctx)
+			}()
 			return functions.Handlers{
 				MethodHeads: functions.Handle(r.heads),
 				MethodPage:  functions.Handle(r.page),
@@ -63,9 +72,11 @@ func Function(Config) functions.Function {
 	}
 }
 
-// reader is one instance. It keeps no state.
+// reader is one instance. What it remembers, it could read again.
 type reader struct {
 	store *jetstream.Store
+	pages *jetstream.Pages
+	seats seats
 }
 
 // The sentence is the same for what does not exist and for what must not be seen.

@@ -2,7 +2,9 @@ package history
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strconv"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/jetstream"
@@ -10,43 +12,59 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// viewTries bounds how often a page is read again because the membership changed meanwhile.
-const viewTries = 4
-
 // view is what a user may see of a conversation.
 type view struct {
-	from     wire.Seq // the first visible seq
-	revision uint64   // of the membership; 0 in direct conversations, where nothing changes it
+	from wire.Seq // the first visible seq
 }
 
-// page answers with a part of a conversation as its member sees it. The membership is read before and after the entries: what was stored
-// after a removal may be in the second of these moments' store, but not in the answer.
-func (r *reader) page(ctx context.Context, call *functions.Call, in *wire.PageQuery) (wire.Page, error) {
-	seen, err := r.view(ctx, in.Conversation, call.User)
-	if err != nil {
-		return wire.Page{}, err
+// page answers with a part of a conversation as its member sees it. What the membership allows is read after the tail: what was stored after a removal may
+// be in the store by then, but not in the answer. Who was not seen in the conversation yet is looked at before as well: to others, one in use must not
+// take another time to refuse them than one that does not exist.
+func (r *reader) page(ctx context.Context, call *functions.Call, in *wire.PageQuery) (json.RawMessage, error) {
+	if at := (seat{in.Conversation, call.User}); !r.seats.known(at) {
+		if _, err := r.view(ctx, in.Conversation, call.User); err != nil {
+			return nil, err
+		}
+		r.seats.add(at)
 	}
-	for range viewTries {
-		page, err := r.store.Page(ctx, *in, seen.from)
-		switch {
-		case errors.Is(err, jetstream.ErrErased):
-			return wire.Page{}, wire.Errorf(wire.Gone, "The entries were erased.")
-		case err != nil:
-			return wire.Page{}, unavailable("read a page", err)
-		}
-		if seen.revision == 0 {
-			return fit(page, in)
-		}
-		now, err := r.view(ctx, in.Conversation, call.User)
-		if err != nil {
-			return wire.Page{}, err
-		}
-		if now == seen {
-			return fit(page, in)
-		}
-		seen = now
+	var refusal error
+	page, err := r.pages.Page(ctx, *in, func(ctx context.Context) (wire.Seq, error) {
+		seen, err := r.view(ctx, in.Conversation, call.User)
+		refusal = err
+		return seen.from, err
+	})
+	switch {
+	case refusal != nil:
+		return nil, refusal
+	case errors.Is(err, jetstream.ErrErased):
+		return nil, wire.Errorf(wire.Gone, "The entries were erased.")
+	case err != nil:
+		return nil, unavailable("read a page", err)
 	}
-	return wire.Page{}, wire.RetryAfter(wire.Unavailable, 0, "The membership changes too often; try again.")
+	if page, err = fit(page, in); err != nil {
+		return nil, err
+	}
+	return encodePage(page), nil
+}
+
+// encodePage writes a page as JSON. Its entries stand in the answer as they are: they are compact JSON already.
+func encodePage(page wire.Page) json.RawMessage {
+	size := 128
+	for _, e := range page.Entries {
+		size += len(e) + 1
+	}
+	data := append(make([]byte, 0, size), `{"entries":[`...)
+	for i, e := range page.Entries {
+		if i > 0 {
+			data = append(data, ',')
+		}
+		data = append(data, e...)
+	}
+	data = strconv.AppendUint(append(data, `],"first":`...), uint64(page.First), 10)
+	data = strconv.AppendUint(append(data, `,"last":`...), uint64(page.Last), 10)
+	data = strconv.AppendBool(append(data, `,"more_before":`...), page.MoreBefore)
+	data = strconv.AppendBool(append(data, `,"more_after":`...), page.MoreAfter)
+	return append(data, '}')
 }
 
 // view decides what a user may see, from the leader; errNoConversation for nothing.
@@ -61,7 +79,7 @@ func (r *reader) view(ctx context.Context, c subjects.Conversation, u subjects.U
 	if member.Role == "" { // none, or one that is about to begin or to end
 		return view{}, errNoConversation
 	}
-	seen := view{from: member.JoinedSeq, revision: member.Revision}
+	seen := view{from: member.JoinedSeq}
 	if seen.from <= 1 {
 		return seen, nil
 	}
@@ -80,6 +98,9 @@ func (r *reader) directView(ctx context.Context, c subjects.Conversation, u subj
 	peer, ok := c.Peer(u)
 	if !ok {
 		return view{}, errNoConversation
+	}
+	if r.seats.known(seat{c, u}) { // a user that was there is for good
+		return view{from: 1}, nil
 	}
 	switch exists, err := r.store.UserExists(ctx, peer); {
 	case err != nil:

@@ -30,12 +30,18 @@ type world struct {
 // newWorld runs the functions, and registers users.
 func newWorld(t testing.TB, users ...subjects.User) *world {
 	t.Helper()
+	return newWorldWith(t, history.Config{}, users...)
+}
+
+// newWorldWith is newWorld with another configuration of the tested function.
+func newWorldWith(t testing.TB, c history.Config, users ...subjects.User) *world {
+	t.Helper()
 	server := jetstreamtest.Start(t)
 	w := &world{t: t, nc: server.Connect(t)}
 	w.store = server.StoreOn(t, w.nc)
 	w.caller = functionstest.Caller(t, w.nc)
 	for _, f := range []functions.Function{
-		send.Function(send.Config{}), history.Function(history.Config{}), conversations.Function(conversations.Config{}),
+		send.Function(send.Config{}), history.Function(c), conversations.Function(conversations.Config{}),
 	} {
 		functionstest.RunEnv(t, functions.Env{NATS: w.nc, Caller: w.caller}, f)
 	}
