@@ -17,12 +17,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/jetstream"
+	"github.com/confab-im/confab/jetstream/jetstreamtest"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
 // cluster runs three servers and returns a store on each, declared with three replicas.
-func cluster(t *testing.T) []*jetstream.Store {
+func cluster(t testing.TB, options ...jetstreamtest.Option) []*jetstream.Store {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -47,11 +48,14 @@ func cluster(t *testing.T) []*jetstream.Store {
 		if err != nil {
 			t.Fatal(err)
 		}
-		servers[i], err = server.NewServer(&server.Options{
+		o := &server.Options{
 			ServerName: fmt.Sprint("n", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}, Routes: routes[:],
-		})
-		if err != nil {
+		}
+		for _, option := range options {
+			option(o)
+		}
+		if servers[i], err = server.NewServer(o); err != nil {
 			t.Fatal(err)
 		}
 		servers[i].Start()
