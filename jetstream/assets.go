@@ -64,6 +64,16 @@ func (p Profile) withDefaults() Profile {
 	return p
 }
 
+// compression returns how blocks are kept on disk: compressed by one server, and as they are by several. A server that was killed and synced everything cuts
+// its copy back to its last snapshot before it catches up, and 2.15.2 may compress the block then while it already writes on in it: what the block
+// had before can no longer be read, and the server answers that it is not there (docs/decisions/0014).
+func (p Profile) compression() jetstream.StoreCompression {
+	if p.Replicas > 1 {
+		return jetstream.NoCompression
+	}
+	return jetstream.S2Compression
+}
+
 // Asset is one stream or bucket of the table, as an operator sees it.
 type Asset struct {
 	Stream      string // the stream; of a bucket, the stream behind it
@@ -121,9 +131,9 @@ func Assets() []Asset {
 		bucketAsset(subjects.BucketSessions, "Refresh hashes, revocations, keys", func(c *jetstream.StreamConfig, _ Profile) {
 			c.AllowMsgTTL = true
 		}),
-		bucketAsset(subjects.BucketAmends, "What later entries changed, by page", func(c *jetstream.StreamConfig, _ Profile) {
+		bucketAsset(subjects.BucketAmends, "What later entries changed, by page", func(c *jetstream.StreamConfig, p Profile) {
 			c.MaxMsgSize = -1 // a page of 64 edited bodies; the server's max_payload bounds it
-			c.Compression = jetstream.S2Compression
+			c.Compression = p.compression()
 		}),
 		pagesAsset(),
 		bucketAsset(subjects.BucketConfig, "Layout of the store, settings", func(c *jetstream.StreamConfig, _ Profile) {
@@ -149,7 +159,7 @@ func messagesAsset(partition int) Asset {
 			c.MaxBytes = p.MaxBytes
 			c.MaxMsgSize = MaxEntry
 			c.Duplicates = p.Dedupe
-			c.Compression = jetstream.S2Compression
+			c.Compression = p.compression()
 			c.AllowDirect = true
 			c.RePublish = &jetstream.RePublish{Source: subjects.PartitionMessages(partition), Destination: subjects.AllLive}
 		},
