@@ -3,6 +3,8 @@ package lab_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,12 +25,29 @@ func TestRacesAreDecidedOnce(t *testing.T) {
 	}
 }
 
-// besides runs confab with nothing broken and with what people do beside chatting, and returns its figures.
+// What is acknowledged is on the disk, also when the power goes right after it. Without root, or where the kernel mounts no files, no power can be
+// cut: then the run must say so and do nothing.
+func TestPowerCutsLoseNothing(t *testing.T) {
+	if testing.Short() {
+		return // nothing in it depends on the race detector
+	}
+	besides(t, lab.Config{Lasts: 5 * time.Second, Faults: []string{"power-cut"}})
+}
+
+// besides runs confab with nothing broken, unless the configuration says otherwise, and with what people do beside chatting, and returns its figures.
 func besides(t *testing.T, config lab.Config) check.Figures {
 	t.Helper()
 	var written, log bytes.Buffer
-	config.Program, config.Data, config.Seed, config.Log, config.Faults = program, t.TempDir(), 1, &log, []string{"none"}
-	if err := lab.Run(t.Context(), config, &written); err != nil {
+	config.Program, config.Data, config.Seed, config.Log = program, filepath.Join(t.TempDir(), "data"), 1, &log
+	if config.Faults == nil {
+		config.Faults = []string{"none"}
+	}
+	err := lab.Run(t.Context(), config, &written)
+	if errors.Is(err, lab.ErrNoDisk) {
+		t.Logf("this machine cannot cut the power of a disk: %v", err)
+		return check.Figures{}
+	}
+	if err != nil {
 		t.Fatalf("%v\n%s", err, log.Bytes())
 	}
 	records, err := history.Read(&written)

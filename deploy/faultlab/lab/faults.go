@@ -17,11 +17,12 @@ type fault struct {
 	exposes  history.Exposure                        // what a run with this fault must show, or it has shown nothing
 	on       func(s *system) bool                    // whether a system can have it; nil = every one
 	demanded bool                                    // only where it is named
+	disk     bool                                    // the data must be on a disk of its own
 	inject   func(ctx context.Context, l *Lab) error // an error means that the run cannot go on
 }
 
 // allFaults is all that this machine can do to a system, in the order in which they come.
-var allFaults = slices.Concat(processFaults(), linkFaults(), serverFaults())
+var allFaults = slices.Concat(processFaults(), linkFaults(), serverFaults(), storeFaults())
 
 // processFaults is what can happen to processes: to one of any kind, to one of each kind, to all.
 func processFaults() []fault {

@@ -67,6 +67,7 @@ type Lab struct {
 	rooms      []subjects.Conversation
 	halls      []subjects.Conversation // where the people of workloads are
 	recruits   []*person               // who is there
+	disk       *disk                   // nil = the data is where all other files are
 	swallows   swallows
 	silent     uint64 // messages in the conversation that is silent otherwise
 }
@@ -87,10 +88,14 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.history.Flush()) }()
 	running, end := context.WithCancel(ctx)
+	defer func() { err = errors.Join(err, l.closeDisk()) }()
 	defer l.system.close()
 	defer end()
 	beside, err := chosenWorkloads(config.Beside)
 	if err != nil {
+		return err
+	}
+	if err := l.openDisk(); err != nil {
 		return err
 	}
 	chosen, err := l.layOut()
@@ -99,6 +104,12 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	}
 	if err := l.system.start(running); err != nil {
 		return errors.Join(err, l.system.broken())
+	}
+	if l.disk != nil {
+		var watching sync.WaitGroup
+		watching.Go(func() { l.watchReadiness(running) })
+		defer watching.Wait()
+		defer end()
 	}
 	if err := l.gather(ctx); err != nil {
 		return err
@@ -111,6 +122,11 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	}()
 	if err != nil {
 		return err
+	}
+	if l.disk != nil {
+		if err := l.disk.sync(); err != nil { // what was set up counts as set up long ago
+			return err
+		}
 	}
 	if err := l.chat(ctx, chosen, works); err != nil {
 		return err

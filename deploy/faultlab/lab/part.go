@@ -30,6 +30,7 @@ const (
 // part is one process of the system. It is kept up as an init system would: what ends is started again, sooner or later, until it is held down.
 type part struct {
 	name    string          // as the history calls it, such as send-1
+	ops     string          // where it says whether it is ready; empty = nowhere
 	kind    string          // what it runs: confab, server, edge, or the name of a function
 	program string          // the executable
 	args    func() []string // asked for at each start

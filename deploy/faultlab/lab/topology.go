@@ -93,13 +93,17 @@ func (s *system) layOutOne() error {
 	if err != nil {
 		return err
 	}
+	ops, err := s.opsAddress()
+	if err != nil {
+		return err
+	}
 	p := s.add(kindConfab, kindConfab, bannerSays, func() []string {
 		// Without the cache, which is meant to grow, memory that is kept by mistake shows.
-		args := []string{"up", "--cache-mib", "0", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--ops-listen", "", "--data", s.lab.config.Data,
+		args := []string{"up", "--cache-mib", "0", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--ops-listen", ops, "--data", s.lab.config.Data,
 			"--limits", "none", "--profile", s.profile()}
 		return append(args, accounts...)
 	})
-	p.at = func(address string) { front.to(address) }
+	p.ops, p.at = ops, func(address string) { front.to(address) }
 	s.looks = func(user string) (process.NATSConfig, bool) { return standalone.Local(s.lab.config.Data, user) }
 	return nil
 }
@@ -206,11 +210,15 @@ func (s *system) layOutPrograms(keys string, replicas int, servers ...string) er
 			return err
 		}
 		link.frames = func() filter { return s.lab.swallows.filter() }
+		ops, err := s.opsAddress()
+		if err != nil {
+			return err
+		}
 		edge := s.add(name, kindEdge, edgeSays, func() []string {
 			return []string{"edge", "--nats-url", "nats://" + link.address(), "--nats-nkey", natsconfig.SeedFile(keys, natsconfig.Edge),
-				"--listen", "127.0.0.1:0", "--ops-listen", "", "--limits", "none", "--drain-window", "2s"}
+				"--listen", "127.0.0.1:0", "--ops-listen", ops, "--limits", "none", "--drain-window", "2s"}
 		})
-		edge.at = func(address string) {
+		edge.ops, edge.at = ops, func(address string) {
 			mu.Lock()
 			defer mu.Unlock()
 			addresses[i] = address
@@ -316,6 +324,14 @@ func all(parts []*part, do func(p *part) error) error {
 	}
 	wg.Wait()
 	return errors.Join(failed...)
+}
+
+// opsAddress returns where a process is to say whether it is ready; empty = nobody asks.
+func (s *system) opsAddress() (string, error) {
+	if s.lab.disk == nil {
+		return "", nil
+	}
+	return freeAddress()
 }
 
 // freeAddress returns an address on which nobody listens, outside of the range from which systems take ports for connections.
