@@ -83,6 +83,9 @@ var scenarios = []scenario{
 	{"fan-out", "stored messages to groups of 10, 100 and 1,000 members; the floor is a bare WebSocket relay that stores nothing", fanOut},
 	{"idle", "connections at rest, with a group and presence; the floor is a bare WebSocket server with a goroutine for each", idle},
 	{"storm", "people who connect all at once, and who come back after a restart; the floor upgrades and answers one message, and checks no token", storm},
+	{"history", "pages of old messages, and posts beside those who read them; the floor reads one record of the size of a page by its place in a bare stream", history},
+	{"heads", "the list of conversations of somebody who has many; the floor reads as many newest records of bare streams", heads},
+	{"mixed", "a day in small: messages, marks, typing, pages, presence, devices that come and go; the floor publishes as many messages", mixed},
 }
 
 // Names returns the names of the scenarios, in the order in which they run.

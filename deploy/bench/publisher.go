@@ -21,12 +21,12 @@ type requester struct {
 	inbox string
 
 	mu   sync.Mutex // guards what follows
-	open map[uint64]func(*nats.Msg)
+	open map[uint64]func(*nats.Msg) (more bool)
 	next uint64
 }
 
 func newRequester(nc *nats.Conn) (*requester, error) {
-	q := &requester{nc: nc, inbox: nc.NewInbox() + ".", open: map[uint64]func(*nats.Msg){}}
+	q := &requester{nc: nc, inbox: nc.NewInbox() + ".", open: map[uint64]func(*nats.Msg) bool{}}
 	_, err := nc.Subscribe(q.inbox+"*", func(m *nats.Msg) {
 		id, err := strconv.ParseUint(m.Subject[len(q.inbox):], 36, 64)
 		if err != nil {
@@ -34,17 +34,19 @@ func newRequester(nc *nats.Conn) (*requester, error) {
 		}
 		q.mu.Lock()
 		answer := q.open[id]
+		q.mu.Unlock()
+		if answer == nil || answer(m) {
+			return
+		}
+		q.mu.Lock()
 		delete(q.open, id)
 		q.mu.Unlock()
-		if answer != nil {
-			answer(m)
-		}
 	})
 	return q, err
 }
 
-// ask sends a request; answer is called once, unless it never comes.
-func (q *requester) ask(subject string, data []byte, answer func(*nats.Msg)) error {
+// ask sends a request; answer is called for each message that answers it, by one goroutine for all requests, until it wants no more.
+func (q *requester) ask(subject string, data []byte, answer func(*nats.Msg) (more bool)) error {
 	q.mu.Lock()
 	q.next++
 	id := q.next
@@ -75,7 +77,7 @@ func newPublisher(nc *nats.Conn, lanes, bytes int) (*publisher, error) {
 
 // publish is the operation of a load.
 func (p *publisher) publish(lane int, _ time.Time, done func(error)) {
-	if err := p.ask.ask(p.subjects[lane], p.data, func(m *nats.Msg) { done(stored(m)) }); err != nil {
+	if err := p.ask.ask(p.subjects[lane], p.data, func(m *nats.Msg) bool { done(stored(m)); return false }); err != nil {
 		done(err)
 	}
 }

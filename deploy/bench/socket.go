@@ -185,6 +185,11 @@ func (s *socket) send(text []byte) error {
 	return err
 }
 
+// tell makes a call that wants no answer.
+func (s *socket) tell(name string, data []byte) error {
+	return s.send(fmt.Appendf(nil, `{"call":%q,"data":%s}`, name, data))
+}
+
 // do makes a call and waits for the answer, which it reads into out; nil = not wanted.
 func (s *socket) do(ctx context.Context, name string, in, out any) error {
 	data, err := wire.Marshal(in)

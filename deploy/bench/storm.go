@@ -10,12 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
 const (
 	stormPeople = 10_000
 	stormAtOnce = 256 // who connect at the same time
+	stormDevice = "bench-1"
 )
 
 // storm measures connects, with and without a look at the heads, and the return of everybody after a restart.
@@ -41,10 +43,10 @@ func storm(ctx context.Context, r *run) (err error) {
 		if err := r.rush(ctx, n, []*process{relay}, &bare, func(i int) (*socket, error) { return r.echo(ctx, url, i) }); err != nil {
 			return err
 		}
-		if err := r.rush(ctx, n, s.watched(), &plain, func(i int) (*socket, error) { return s.connect(ctx, s.people[i], "bench-1") }); err != nil {
+		if err := r.rush(ctx, n, s.watched(), &plain, func(i int) (*socket, error) { return s.connect(ctx, s.people[i], stormDevice) }); err != nil {
 			return err
 		}
-		if err := r.rush(ctx, n, s.watched(), &heads, func(i int) (*socket, error) { return s.arrive(ctx, s.people[i]) }); err != nil {
+		if err := r.rush(ctx, n, s.watched(), &heads, func(i int) (*socket, error) { return s.arrive(ctx, s.people[i], stormDevice) }); err != nil {
 			return err
 		}
 	}
@@ -128,8 +130,8 @@ func (r *run) echo(ctx context.Context, url string, i int) (*socket, error) {
 }
 
 // arrive connects somebody and asks for the heads, as a client does that starts.
-func (s *system) arrive(ctx context.Context, p person) (*socket, error) {
-	c, err := s.connect(ctx, p, "bench-1")
+func (s *system) arrive(ctx context.Context, p person, device subjects.Device) (*socket, error) {
+	c, err := s.connect(ctx, p, device)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ func (s *system) restarts(ctx context.Context, n int) error {
 		sockets := make([]*socket, n)
 		err := parallelBy(ctx, stormAtOnce, n, func(i int) error {
 			return patiently(ctx, func() (err error) {
-				sockets[i], err = s.arrive(ctx, s.people[i])
+				sockets[i], err = s.arrive(ctx, s.people[i], stormDevice)
 				return err
 			})
 		})
@@ -225,7 +227,7 @@ func (s *system) comeBack(ctx context.Context, c *socket, p person, tries *atomi
 			return nil
 		}
 		tries.Add(1)
-		if again, err := s.arrive(ctx, p); err == nil {
+		if again, err := s.arrive(ctx, p, stormDevice); err == nil {
 			return again
 		}
 	}

@@ -102,7 +102,10 @@ func (s *system) start(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-	s.process, s.url = p, found[1]
+	s.process = p
+	if s.url != found[1] { // after a restart it is the same, and those who come back read it
+		s.url = found[1]
+	}
 	return s.operate()
 }
 
