@@ -16,6 +16,7 @@ import (
 // The functions that an edge itself calls.
 const (
 	funcAuth          subjects.Function = "auth"
+	funcSend          subjects.Function = "send"
 	funcConversations subjects.Function = "conversations"
 	funcHistory       subjects.Function = "history"
 	funcPresence      subjects.Function = "presence"

@@ -132,6 +132,9 @@ func (e *Edge) Ready() error {
 			return fmt.Errorf("no instance of the function %s has been heard of", needed.f)
 		}
 	}
+	if reason := e.caller.Impaired(funcSend); reason != "" {
+		return fmt.Errorf("nothing can be sent: %s", reason)
+	}
 	return nil
 }
 

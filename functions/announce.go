@@ -28,7 +28,8 @@ type announcer struct {
 	done     chan struct{}
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex
+	mu    sync.Mutex // also guards up.Impaired
+	begun bool       // callers may hear of the instance
 	ended bool
 }
 
@@ -52,9 +53,31 @@ func (a *announcer) start(ctx context.Context) error {
 		a.stop()
 		return fmt.Errorf("flush subscriptions: %w", err)
 	}
+	a.mu.Lock()
+	a.begun = true
+	a.mu.Unlock()
 	a.sayUp()
 	a.wg.Go(a.beat)
 	return nil
+}
+
+// impair says at once that the calls of the instance cannot succeed, and why, or that they can again.
+func (a *announcer) impair(reason string) {
+	a.mu.Lock()
+	changed, begun := a.up.Impaired != reason, a.begun
+	a.up.Impaired = reason
+	a.mu.Unlock()
+	switch {
+	case !changed:
+		return
+	case reason == "":
+		a.log.Info("calls can succeed again", "instance", a.up.Instance)
+	default:
+		a.log.Warn("calls cannot succeed", "instance", a.up.Instance, "reason", reason)
+	}
+	if begun {
+		a.sayUp()
+	}
 }
 
 func (a *announcer) beat() {

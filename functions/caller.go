@@ -82,6 +82,14 @@ func (c *Caller) Method(f subjects.Function, m subjects.Method) (method wire.Ins
 // Public returns the calls that clients may make, such as "send.post", in ascending order. It must not be changed.
 func (c *Caller) Public() []string { return c.table.now().public }
 
+// Impaired returns why calls to a function cannot succeed now, in words for operators, as all of its instances that are up say; "" when one does not, or none is up.
+func (c *Caller) Impaired(f subjects.Function) string {
+	if s := c.table.now().functions[f]; s != nil {
+		return s.impaired
+	}
+	return ""
+}
+
 // Instances returns how many instances of a function are up.
 func (c *Caller) Instances(f subjects.Function) int {
 	if s := c.table.now().functions[f]; s != nil {

@@ -80,6 +80,16 @@ type Env struct {
 	Caller   *Caller          // for calls to other functions
 	Now      func() time.Time // the clock, for times that are stored or compared with stored ones
 	Instance string           // the name of the instance, set by Run
+
+	impair func(reason string) // nil outside of Run
+}
+
+// Impaired tells callers and operators, in words, why the calls of this instance cannot succeed now, and with "" that they can again. The instance is called on: the reason may be over by then, and
+// another may be no better. A reason that stands already is no news.
+func (e Env) Impaired(reason string) {
+	if e.impair != nil {
+		e.impair(reason)
+	}
 }
 
 // Options tunes an instance. The zero value is fit for use.

@@ -177,6 +177,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	in.announcer = newAnnouncer(in.nc, in.log, wire.InstanceUp{
 		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(), Unit: opts.Unit,
 	}, &in.activity)
+	in.env.impair = in.announcer.impair
 	if in.env.Caller == nil {
 		in.ownCaller = true
 		if in.env.Caller, err = NewCaller(in.nc, in.log); err != nil {

@@ -80,6 +80,7 @@ type functionState struct {
 	methods   map[subjects.Method]knownMethod
 	gate      *gate
 	broken    *broken // nil = not
+	impaired  string  // why calls cannot succeed, as an instance says; "" while another does not, or none is up
 
 	registered *wire.Registered // nil = not
 }
@@ -227,6 +228,10 @@ func (t *table) heard(msg *nats.Msg) {
 func (t *table) cameUp(up wire.InstanceUp) {
 	if k := t.instances[up.Function][up.Instance]; k != nil {
 		k.seen = time.Now()
+		if k.up.Impaired != up.Impaired {
+			k.up.Impaired = up.Impaired
+			t.publish(up.Function)
+		}
 		return
 	}
 	if t.instances[up.Function] == nil {
@@ -327,9 +332,15 @@ func (t *table) state(f subjects.Function, old *snapshot) *functionState {
 			state.methods = r.methods
 		}
 	}
+	able := false
 	for name, k := range t.instances[f] {
 		state.capacity += k.capacity()
 		state.names[name] = struct{}{}
+		state.impaired = max(state.impaired, k.up.Impaired)
+		able = able || k.up.Impaired == ""
+	}
+	if able {
+		state.impaired = ""
 	}
 	if before := old.functions[f]; before != nil {
 		state.waking = before.waking

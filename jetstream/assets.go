@@ -24,6 +24,7 @@ const (
 	deadLettersBytes  = 64 << 20            // how much of them is kept, the newest
 	pagesBytes        = 256 << 20           // how much of the log is kept sealed by pages; what does not fit is read entry by entry
 	presenceMarkerTTL = 24 * time.Hour      // how long the server's note stays that a lease ran out, which says when its devices were seen last
+	probesAge         = time.Hour           // of the probes of instances that are gone
 )
 
 // Keys of the metadata of every asset.
@@ -87,7 +88,7 @@ type Asset struct {
 
 // Assets returns the table of everything that confab stores, in a fixed order.
 func Assets() []Asset {
-	table := make([]Asset, 0, subjects.Partitions+10)
+	table := make([]Asset, 0, subjects.Partitions+11)
 	for p := range subjects.Partitions {
 		table = append(table, messagesAsset(p))
 	}
@@ -138,6 +139,9 @@ func Assets() []Asset {
 		pagesAsset(),
 		bucketAsset(subjects.BucketConfig, "Layout of the store, settings", func(c *jetstream.StreamConfig, _ Profile) {
 			c.RePublish = republish(subjects.BucketConfig, subjects.ConfigKey(">"), subjects.AllConfig)
+		}),
+		bucketAsset(subjects.BucketProbes, "When each instance stored last", func(c *jetstream.StreamConfig, _ Profile) {
+			c.MaxAge = probesAge
 		}),
 	)
 }

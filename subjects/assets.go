@@ -23,6 +23,7 @@ const (
 	BucketAmends        = "IM_AMENDS"
 	BucketPages         = "IM_PAGES"
 	BucketConfig        = "IM_CONFIG"
+	BucketProbes        = "IM_PROBES"
 )
 
 // MessagesStream returns the name of the stream of one partition, 0 to Partitions-1.
@@ -33,6 +34,9 @@ func StreamOf(c Conversation) string { return MessagesStream(c.Partition()) }
 
 // PartitionMessages returns the pattern of what the stream of one partition stores.
 func PartitionMessages(partition int) string { return fmt.Sprintf("im.msg.p%02d.>", partition) }
+
+// ProbeMessage returns a subject of the stream of one partition that is of no conversation.
+func ProbeMessage(partition int) string { return fmt.Sprintf("im.msg.p%02d.probe", partition) }
 
 // BucketStream returns the name of the stream behind a bucket.
 func BucketStream(bucket string) string { return "KV_" + bucket }

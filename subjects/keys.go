@@ -51,6 +51,9 @@ const LayoutKey = "layout"
 // ConfigKey returns the key, in IM_CONFIG, of a setting that processes watch; name is of the form of a Function, or ">" in a pattern.
 func ConfigKey(name string) string { return "setting." + name }
 
+// ProbeKey returns the key, in IM_PROBES, of what an instance stores to see whether it can; "*" in a pattern. Instances have the ids of their micro services.
+func ProbeKey(instance string) string { return instance }
+
 // RegistryKey returns the key, in IM_CONFIG, of what is registered of a function; f may be "*" in a pattern.
 func RegistryKey(f Function) string { return ConfigKey("functions." + string(f)) }
 

@@ -135,6 +135,18 @@ func TestThreeMachinesAreOneConfab(t *testing.T) {
 	if entries := decodeEntries(t, page); len(entries) != 3 {
 		t.Errorf("the history has %d entries", len(entries))
 	}
+
+	// One machine of three cannot store anything, says so, and does when a second is back.
+	s.machines[1].kill()
+	t.Logf("not ready after %v", s.waits(2, http.StatusServiceUnavailable, `edge: nothing can be sent: store unavailable`))
+	post := wire.Post{Conversation: conversation, ClientID: client.NewClientID(), Body: text("four")}
+	_, err := wait[wire.Posted](third, "send.post", third.start("send.post", post))
+	fails(t, err, wire.StorageUnavailable)
+	s.start(1)
+	t.Logf("ready again %v after the start of a second one", s.waits(2, http.StatusOK, "ok"))
+	if posted := s.stores(third, conversation, "five"); posted.Seq < 4 {
+		t.Errorf("the last entry is %+v", posted)
+	}
 }
 
 // TestMachinesThatDoNotBelongTogetherSaySo is about what an operator may get wrong.

@@ -50,6 +50,7 @@ var records = map[string]string{
 	"leases":            subjects.BucketSubject(subjects.BucketPresence, subjects.AllLeaseKeys),
 	"devices":           subjects.BucketSubject(subjects.BucketPresence, subjects.DevicesPattern("*")),
 	"layout":            subjects.BucketSubject(subjects.BucketConfig, subjects.LayoutKey),
+	"probes":            subjects.BucketSubject(subjects.BucketProbes, subjects.ProbeKey("*")),
 	"registry":          subjects.BucketSubject(subjects.BucketConfig, subjects.RegistryKey("*")),
 }
 

@@ -73,7 +73,7 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel(nil) }()
 	}
 	var up atomic.Bool
-	stop, err := probes(config.OpsListen, readiness(ctx, nc, &up))
+	stop, err := probes(config.OpsListen, readiness(ctx, nc, &up, func() string { return caller.Impaired(storing) }))
 	if err != nil {
 		return err
 	}

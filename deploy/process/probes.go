@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/confab-im/confab/subjects"
 )
 
 // The bounds of what whoever reaches the probes can cost.
@@ -27,11 +29,15 @@ var (
 	errNotUp   = errors.New("the instance is not up yet")
 	errLeaving = errors.New("the instance is leaving")
 	errNoNATS  = errors.New("there is no connection to NATS")
+	errStorage = errors.New("nothing can be stored")
 )
 
-// readiness returns what /readyz asks: an instance is ready while calls reach it, from when it has said up until ctx ends. Calls do not wait for it, since they
-// come by NATS; a roll-out does.
-func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool) func() error {
+// storing is the function that knows whether anything can be stored.
+const storing subjects.Function = "send"
+
+// readiness returns what /readyz asks: an instance is ready while calls reach it, from when it has said up until ctx ends, and while what they change can be stored. Calls do not wait for
+// it, since they come by NATS; a roll-out does. Impaired returns why nothing can be stored, "" when something can.
+func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool, impaired func() string) func() error {
 	return func() error {
 		switch {
 		case ctx.Err() != nil:
@@ -40,6 +46,9 @@ func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool) func() error
 			return errNotUp
 		case !nc.IsConnected():
 			return errNoNATS
+		}
+		if reason := impaired(); reason != "" {
+			return fmt.Errorf("%w: %s", errStorage, reason)
 		}
 		return nil
 	}

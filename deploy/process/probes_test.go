@@ -107,13 +107,16 @@ func TestAnInstanceIsReadyFromUpToTheEnd(t *testing.T) {
 	nc := srv.Connect(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var up atomic.Bool
-	ready := readiness(ctx, nc, &up)
+	impaired := ""
+	ready := readiness(ctx, nc, &up, func() string { return impaired })
 	for _, step := range []struct {
 		do   func()
 		want error
 	}{
 		{func() {}, errNotUp},
 		{func() { up.Store(true) }, nil},
+		{func() { impaired = "the disk is full" }, errStorage},
+		{func() { impaired = "" }, nil},
 		{nc.Close, errNoNATS},
 		{cancel, errLeaving},
 	} {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -94,12 +95,13 @@ func Function(cfg Config) functions.Function {
 			}
 			context.AfterFunc(ctx, store.Close)
 			s := newSender(cfg.withDefaults(), store, env)
+			go s.watch(ctx, env)
 			return functions.Handlers{
-				MethodPost:   functions.Handle(s.post),
-				MethodEdit:   functions.Handle(s.edit),
-				MethodRecall: functions.Handle(s.recall),
-				MethodReact:  functions.Handle(s.react),
-				MethodAppend: functions.Handle(s.append),
+				MethodPost:   s.counted(functions.Handle(s.post)),
+				MethodEdit:   s.counted(functions.Handle(s.edit)),
+				MethodRecall: s.counted(functions.Handle(s.recall)),
+				MethodReact:  s.counted(functions.Handle(s.react)),
+				MethodAppend: s.counted(functions.Handle(s.append)),
 			}, nil
 		},
 	}
@@ -115,6 +117,7 @@ type sender struct {
 	oldest    time.Duration // the age up to which a client id is taken
 	tails     *cache[subjects.Conversation, jetstream.Tail]
 	decisions *cache[seat, standing]
+	stored    atomic.Int64 // calls that were answered without an error, for watch
 }
 
 func newSender(cfg Config, store *jetstream.Store, env functions.Env) *sender {

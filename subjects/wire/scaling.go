@@ -9,9 +9,10 @@ type InstanceUp struct {
 	Description string            `json:"description,omitempty"`
 	Concurrency int               `json:"concurrency"` // calls that it works on at once
 	Methods     []InstanceMethod  `json:"methods"`
-	Peak        int               `json:"peak,omitempty"`    // calls at work or waiting at once, at most, since the up before; those of passive methods do not count
-	IdleMS      int64             `json:"idle_ms,omitempty"` // milliseconds since the newest call that was not passive, or since the start
-	Unit        string            `json:"unit,omitempty"`    // what whoever started it calls it: a supervisor's child, a pod
+	Peak        int               `json:"peak,omitempty"`     // calls at work or waiting at once, at most, since the up before; those of passive methods do not count
+	IdleMS      int64             `json:"idle_ms,omitempty"`  // milliseconds since the newest call that was not passive, or since the start
+	Unit        string            `json:"unit,omitempty"`     // what whoever started it calls it: a supervisor's child, a pod
+	Impaired    string            `json:"impaired,omitempty"` // why its calls cannot succeed now, for operators; a change is said at once
 }
 
 // InstanceMethod is what callers must know of a method.
