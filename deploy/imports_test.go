@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"functions/presence":      {"functions", "jetstream", "subjects", "subjects/wire", "github.com/nats-io/nats.go"},
 	"functions/cmd":           {"functions/...", "deploy/process"},
 	"edge": {"functions", "subjects", "subjects/wire", "github.com/nats-io/nats.go", "github.com/gin-gonic/gin", "github.com/gorilla/websocket",
-		"golang.org/x/time/rate", "github.com/prometheus/client_golang/prometheus"},
+		"github.com/prometheus/client_golang/prometheus"},
 	"edge/client":      {"subjects", "subjects/wire", "github.com/gorilla/websocket"},
 	"edge/web":         {},
 	"edge/web/build":   {"github.com/evanw/esbuild/pkg/api"},

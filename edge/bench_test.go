@@ -1,18 +1,12 @@
 package edge
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +15,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -30,7 +23,6 @@ import (
 // Sizes of the benchmarks.
 const (
 	fanOutSockets = 1000
-	idleSockets   = 10_000 // each a descriptor here and one in the other process
 )
 
 // BenchmarkFanOut delivers one entry to 1,000 sockets: through an edge, and by a bare loop over as many connections of the WebSocket
@@ -183,90 +175,4 @@ func (r *relay) send(frame []byte) {
 	for _, conn := range r.conns {
 		_ = conn.WriteMessage(websocket.TextMessage, frame)
 	}
-}
-
-// peerVariable makes a run of the test binary the other side of BenchmarkIdle.
-const peerVariable = "CONFAB_EDGE_BENCHMARK_PEER"
-
-// BenchmarkIdle reports how many bytes of resident memory an idle, signed-in connection costs the process of its edge. All else, the NATS
-// server, the functions and the clients, runs in another process, and what the process needs without connections is subtracted.
-func BenchmarkIdle(b *testing.B) {
-	peer := exec.Command(os.Args[0], "-test.run=^TestPeerOfTheIdleBenchmark$")
-	peer.Env = append(os.Environ(), peerVariable+"=1")
-	peer.Stderr = os.Stderr
-	stdin, err := peer.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	stdout, err := peer.StdoutPipe()
-	if err == nil {
-		err = peer.Start()
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = stdin.Close(); _ = peer.Wait() }()
-	answers := bufio.NewScanner(stdout)
-	answer := func(prefix string) string {
-		for answers.Scan() {
-			if rest, ok := strings.CutPrefix(answers.Text(), prefix); ok {
-				return rest
-			}
-		}
-		b.Fatal("the peer has ended")
-		return ""
-	}
-	nc, err := nats.Connect(answer("nats "))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
-	w := &world{t: b}
-	r := w.edge(func(c *Config) { c.NATS, c.Limits = nc, None() })
-	before := resident(b)
-	fmt.Fprintln(stdin, r.addr)
-	answer("connected")
-	eventually(b, "all are there", func() bool { return r.users.count() == idleSockets })
-	for b.Loop() {
-		runtime.Gosched() // there is nothing to repeat
-	}
-	b.ReportMetric(float64(resident(b)-before)/idleSockets, "resident-B/connection")
-	b.ReportMetric(float64(runtime.NumGoroutine())/idleSockets, "goroutines/connection")
-	b.ReportMetric(0, "ns/op")
-}
-
-// resident returns the resident memory of this process after a collection.
-func resident(b *testing.B) int {
-	debug.FreeOSMemory()
-	data, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var size, pages int
-	if _, err := fmt.Sscan(string(data), &size, &pages); err != nil {
-		b.Fatal(err)
-	}
-	return pages * os.Getpagesize()
-}
-
-// TestPeerOfTheIdleBenchmark is the other side of BenchmarkIdle, in a process of its own; by itself it has nothing to do.
-func TestPeerOfTheIdleBenchmark(t *testing.T) {
-	if os.Getenv(peerVariable) == "" {
-		return
-	}
-	w := newWorld(t)
-	fmt.Println("nats " + w.server.URL)
-	input := bufio.NewReader(os.Stdin)
-	addr, err := input.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range idleSockets {
-		conn := upgradeByHand(t, strings.TrimSpace(addr))
-		defer conn.Close()
-		hello := fmt.Sprintf(`{"id":1,"call":"hello","data":{"token":%q,"device":"web"}}`, w.token(fmt.Sprintf("u%d", i), time.Hour))
-		_, _ = conn.Write(rawFrame(fin|textFrame, []byte(hello)))
-	}
-	fmt.Println("connected")
-	_, _ = io.Copy(io.Discard, input)
 }

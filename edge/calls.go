@@ -58,11 +58,11 @@ func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wi
 	}
 	sess := s.session.Load()
 	if sess == nil {
-		if err := s.edge.allowAnonymous(frame.Call, s.key, now); err != nil {
+		if err := s.edge.allowAnonymous(frame.Call, s.address.key, momentOf(now)); err != nil {
 			s.fail(frame.ID, asWireError(err))
 			return s.forgive(wire.CodeOf(err) != wire.RateLimited, now)
 		}
-	} else if wait, ok := sess.user.take(&s.edge.cfg.Limits, s.edge.knownCall(frame.Call), now); !ok {
+	} else if wait, ok := sess.user.take(s.edge, s.edge.knownCall(frame.Call), momentOf(now)); !ok {
 		s.fail(frame.ID, tooMany(wait))
 		return s.forgive(false, now)
 	}
@@ -278,7 +278,7 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	case c.session != nil && c.name == wire.CallUnwatch:
 		return e.presence.unwatch(s, c.data)
 	}
-	from := functions.Call{Address: s.address}
+	from := functions.Call{Address: s.client.String()}
 	if c.session != nil {
 		from.User, from.Device, from.Session = c.session.user.name, c.session.device, c.session.id
 	}

@@ -121,7 +121,7 @@ func (e *Edge) knownCall(name string) string {
 const otherCall = "other"
 
 // allowAnonymous returns an error for a call that needs a signed-in user, and for one too many of an address.
-func (e *Edge) allowAnonymous(name, key string, now time.Time) error {
+func (e *Edge) allowAnonymous(name, key string, now moment) error {
 	f, m, err := subjects.ParseCall(name)
 	if err != nil {
 		return errNotYet

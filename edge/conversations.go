@@ -143,7 +143,11 @@ func (c *conversation) joinLocked(u *user, from wire.Seq) bool {
 	if u.gone {
 		return false
 	}
-	u.joined[c.id] = c
+	if at, joined := u.placeLocked(c.id); joined {
+		u.joined[at] = c
+	} else {
+		u.joined = slices.Insert(u.joined, at, c)
+	}
 	c.members[u] = from
 	return true
 }
@@ -153,8 +157,8 @@ func (c *conversation) partLocked(u *user) {
 	delete(c.members, u)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.joined[c.id] == c {
-		delete(u.joined, c.id)
+	if at, joined := u.placeLocked(c.id); joined && u.joined[at] == c {
+		u.joined = slices.Delete(u.joined, at, at+1)
 	}
 }
 

@@ -14,29 +14,11 @@ import (
 const beatEvery = wire.LeaseTTL * 3 / 10
 
 // arrive writes that a device has connected.
-func (p *presence) arrive(u *user, sess *session) {
-	p.mu.Lock()
-	if f, err := p.follow(u.name); err == nil {
-		f.local++
-	}
-	p.mu.Unlock()
-	p.write(sess, nil)
-}
+func (p *presence) arrive(sess *session) { p.write(sess, nil) }
 
 // leave writes that a device has disconnected, unless a newer connection of it has taken its place here or elsewhere.
 func (p *presence) leave(sess *session, left bool) {
-	u := sess.user.name
-	p.mu.Lock()
-	f := p.followed[u]
-	elsewhere := false
-	if f != nil {
-		r, known := f.records.Devices[sess.device]
-		elsewhere = known && r.Edge != p.edge.cfg.Name && r.LeftAt == nil && r.At.After(sess.at)
-		f.local = max(0, f.local-1) // it was not counted if it could not be followed
-		p.unfollow(f)
-	}
-	p.mu.Unlock()
-	if left && !elsewhere {
+	if left && !sess.elsewhere.Load() {
 		at := wire.At(p.edge.cfg.Now())
 		p.write(sess, &at)
 	}
@@ -57,20 +39,17 @@ func (p *presence) write(sess *session, left *wire.Time) {
 }
 
 // contest settles whose device it is when another edge wrote its record: the newer connection wins, and its loser must not show as a departure.
-func (p *presence) contest(u subjects.User, d subjects.Device, r wire.DeviceRecord) {
-	local := p.edge.users.find(u)
-	if local == nil {
-		return
-	}
-	local.mu.Lock()
-	s := local.sockets[d]
-	local.mu.Unlock()
+func (p *presence) contest(u *user, d subjects.Device, r wire.DeviceRecord) {
+	u.mu.Lock()
+	s := u.onLocked(d)
+	u.mu.Unlock()
 	if s == nil {
 		return
 	}
 	sess := s.session.Load()
 	switch {
 	case r.LeftAt == nil && r.At.After(sess.at):
+		sess.elsewhere.Store(true)
 		s.close(wire.CloseReplaced)
 	case r.LeftAt == nil && !sess.at.After(r.At.Time) && r.Edge > p.edge.cfg.Name:
 		s.close(wire.CloseReplaced) // both at once: one of them gives way

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
@@ -31,6 +30,7 @@ type Edge struct {
 	poller        *poller // nil where each socket keeps a reader
 	readers       readers
 	framings      framings
+	paces         paces
 	flushers      flushers
 	wheel         wheel
 	feeds         feeds
@@ -76,8 +76,9 @@ func New(cfg Config) (*Edge, error) {
 		e.origins = append(e.origins, u.String())
 	}
 	e.sockets.open = map[*socket]struct{}{}
-	e.addresses = addresses{limits: &e.cfg.Limits, known: map[string]*address{}}
-	e.strangers = strangers{limits: &e.cfg.Limits, known: map[subjects.User]*rate.Limiter{}}
+	e.paces = e.cfg.Limits.paces()
+	e.addresses = addresses{limits: &e.cfg.Limits, pace: e.paces.address, known: map[string]*address{}}
+	e.strangers = strangers{pace: e.paces.user, known: map[subjects.User]allowance{}}
 	e.identities.known = map[[sha256.Size]byte]identity{}
 	e.users.known = map[subjects.User]*user{}
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}
@@ -255,7 +256,8 @@ func (e *Edge) startPoller() {
 	})
 }
 
-// subscribe subscribes to what is followed whoever is here.
+// subscribe subscribes to what is followed whoever is here. Events of users and records of devices come of all users, for a subscription each
+// would cost more memory here and in the server than all else of an idle connection.
 func (e *Edge) subscribe() (unsubscribe func(), err error) {
 	var subs []*nats.Subscription
 	unsubscribe = func() {
@@ -269,7 +271,9 @@ func (e *Edge) subscribe() (unsubscribe func(), err error) {
 	}{
 		{subjects.AllLiveDirect, &e.feeds.live},
 		{subjects.AllSignalDirect, &e.feeds.signals},
+		{subjects.AllUserEvents, &e.feeds.users},
 		{subjects.AllLeases, &e.feeds.presence},
+		{subjects.AllDevices, &e.feeds.presence},
 	} {
 		sub, err := e.cfg.NATS.ChanSubscribe(s.subject, s.feed.messages)
 		if err != nil {
@@ -305,7 +309,7 @@ func (e *Edge) watchConnection(ctx context.Context) {
 func (e *Edge) serve(s *socket) {
 	if !e.sockets.add(s) {
 		s.line.close()
-		e.addresses.disconnect(s.key)
+		e.addresses.disconnect(s.address)
 		e.count.Add(-1)
 		return
 	}
@@ -314,7 +318,7 @@ func (e *Edge) serve(s *socket) {
 
 // leave forgets a socket that ends.
 func (e *Edge) leave(s *socket) {
-	e.addresses.disconnect(s.key)
+	e.addresses.disconnect(s.address)
 	e.count.Add(-1)
 	e.presence.forget(s)
 	if sess := s.session.Load(); sess != nil {

@@ -14,8 +14,8 @@ import (
 const (
 	liveLength     = 16_384
 	signalLength   = 4096
-	userLength     = 4096
-	presenceLength = 4096
+	userLength     = 16_384
+	presenceLength = 16_384
 )
 
 // feeds are the channels that all subscriptions of one sort share: a channel costs a subscription 280 bytes, a callback 3 KB and a goroutine.
@@ -49,19 +49,19 @@ func (f *feed) drain(ctx context.Context, handle func(*nats.Msg), overflow func(
 	}
 }
 
-// onUserEvent applies what functions tell of a user with sockets here.
+// onUserEvent applies what functions tell of a user, where he has sockets here.
 func (e *Edge) onUserEvent(msg *nats.Msg) {
-	var event wire.UserEvent
 	name, err := subjects.ParseUserEvents(msg.Subject)
+	u := e.users.find(name)
+	if u == nil && err == nil {
+		return
+	}
+	var event wire.UserEvent
 	if err == nil {
 		err = json.Unmarshal(msg.Data, &event)
 	}
 	if err != nil {
 		e.log.Warn("user event cannot be read", "err", err)
-		return
-	}
-	u := e.users.find(name)
-	if u == nil {
 		return
 	}
 	switch event.Change {

@@ -58,7 +58,7 @@ func (s *socket) signIn(ctx context.Context, frame wire.Frame) (wire.CloseCode, 
 	if token == "" {
 		token = s.token
 	}
-	id, err := s.edge.verifyLimited(ctx, token, s.key)
+	id, err := s.edge.verifyLimited(ctx, token, s.address.key)
 	if err != nil {
 		return 0, err
 	}
@@ -82,10 +82,7 @@ func (s *socket) signIn(ctx context.Context, frame wire.Frame) (wire.CloseCode, 
 // begin makes the socket one of its user's.
 func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id wire.Identity) (wire.CloseCode, error) {
 	e := s.edge
-	u, err := e.enter(id.User)
-	if err != nil {
-		return 0, err
-	}
+	u := e.enter(id.User)
 	defer e.withdraw(u)
 	if err := e.ensureLoaded(ctx, u); err != nil {
 		return 0, err
@@ -105,7 +102,7 @@ func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id 
 		old.close(wire.CloseReplaced)
 	}
 	e.wheel.arm(s, rightNow()) // a time of its own begins: that of the token
-	e.presence.arrive(u, sess)
+	e.presence.arrive(sess)
 	return s.checkRevoked(id), nil
 }
 
@@ -132,7 +129,7 @@ func (e *Edge) welcome(sess *session) []byte {
 		Limits:      wire.Limits{FrameBytes: limits.FrameBytes, BodyBytes: wire.MaxBody, OpenCalls: limits.OpenCalls},
 		Calls:       calls,
 	}
-	if r := limits.Connection; r.limiter() != nil {
+	if r := limits.Connection; e.paces.connection.each > 0 {
 		welcome.Limits.CallsASec = r.PerSecond
 	}
 	body, err := wire.Marshal(welcome)

@@ -201,14 +201,14 @@ func isEdgeCall(name string) bool {
 // limitHTTP takes one from the rates that a call over HTTP counts against.
 func (e *Edge) limitHTTP(name string, user subjects.User, key string, now time.Time) error {
 	if user == "" {
-		return e.allowAnonymous(name, key, now)
+		return e.allowAnonymous(name, key, momentOf(now))
 	}
 	var wait time.Duration
 	var ok bool
 	if u := e.users.find(user); u != nil {
-		wait, ok = u.take(&e.cfg.Limits, e.knownCall(name), now)
+		wait, ok = u.take(e, e.knownCall(name), momentOf(now))
 	} else {
-		wait, ok = e.strangers.take(user, now)
+		wait, ok = e.strangers.take(user, momentOf(now))
 	}
 	if !ok {
 		return tooMany(wait)
@@ -231,7 +231,7 @@ func readBody(c *gin.Context) ([]byte, error) {
 // verifyLimited is verify with a limit on how many tokens that are not known yet an address may show.
 func (e *Edge) verifyLimited(ctx context.Context, token, key string) (wire.Identity, error) {
 	if token != "" && !e.identities.isKnown(token, e.cfg.Now()) {
-		if wait, ok := e.addresses.take(key, time.Now()); !ok {
+		if wait, ok := e.addresses.take(key, rightNow()); !ok {
 			return wire.Identity{}, tooMany(wait)
 		}
 	}

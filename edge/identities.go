@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -108,6 +109,16 @@ func (i *identities) keep(hash [sha256.Size]byte, id wire.Identity, began time.T
 		}
 	}
 	i.known[hash] = identity{id, until}
+}
+
+// sweep forgets what is too old, and gives the space back when nothing is left.
+func (i *identities) sweep(now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	maps.DeleteFunc(i.known, func(_ [sha256.Size]byte, id identity) bool { return !now.Before(id.until) })
+	if len(i.known) == 0 {
+		i.known = map[[sha256.Size]byte]identity{} // a map that is emptied keeps its space
+	}
 }
 
 // isRevoked reports whether one of the latest revocations ends the session.

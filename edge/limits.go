@@ -3,11 +3,11 @@ package edge
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -123,78 +123,107 @@ func (l *Limits) call(name string) Rate {
 	return l.Call
 }
 
-// limiter returns a limiter of the rate, or nil where there is no limit.
-func (r Rate) limiter() *rate.Limiter {
-	if math.IsInf(r.PerSecond, 1) {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst)
+// pace is a rate as allowances count it.
+type pace struct {
+	each  time.Duration // the time that one is worth; 0 = no limit
+	slack time.Duration // what may be taken ahead of time, beside one
 }
 
-// take takes one from a limiter, which may be nil. Where there is none left it returns after how long there will be.
-func take(l *rate.Limiter, now time.Time) (wait time.Duration, ok bool) {
-	if l == nil || l.AllowN(now, 1) {
+func (r Rate) pace() pace {
+	if math.IsInf(r.PerSecond, 1) {
+		return pace{}
+	}
+	each := max(time.Duration(float64(time.Second)/r.PerSecond), 1)
+	return pace{each: each, slack: each * time.Duration(r.Burst-1)}
+}
+
+// paces are the rates that are counted most often.
+type paces struct {
+	address, connection, user, signal, control, refused pace
+}
+
+func (l *Limits) paces() paces {
+	return paces{l.Address.pace(), l.Connection.pace(), l.User.pace(), l.Signal.pace(), l.Control.pace(), l.Refused.pace()}
+}
+
+// allowance is how much of a rate was taken: the moment at which it will be whole again. The zero allowance is whole. It is a token bucket that costs
+// 8 bytes, for a connection has four.
+type allowance moment
+
+// take takes one. Where there is none left it returns after how long there will be.
+func (a *allowance) take(p pace, now moment) (wait time.Duration, ok bool) {
+	if p.each == 0 {
 		return 0, true
 	}
-	missing := 1 - l.TokensAt(now)
-	return time.Duration(missing / float64(l.Limit()) * float64(time.Second)), false
+	whole := max(moment(*a), now)
+	if wait := now.until(whole) - p.slack; wait > 0 {
+		return wait, false
+	}
+	*a = allowance(whole.in(p.each))
+	return 0, true
 }
+
+// whole reports whether nothing of it is taken.
+func (a allowance) whole(now moment) bool { return moment(a) <= now }
 
 // tooMany is the error of a call beyond a rate.
 func tooMany(wait time.Duration) *wire.Error {
 	return wire.RetryAfter(wire.RateLimited, max(wait, 10*time.Millisecond), "Too many calls in too short a time.")
 }
 
-// addresses counts the sockets of each client address and limits its rate. Entries without sockets are forgotten once their limiter is
-// full again, so the table is bounded by the connections and by the addresses of the last seconds.
+// addresses counts the sockets of each client address and limits its rate. Entries without sockets are forgotten once their allowance is
+// whole again, so the table is bounded by the connections and by the addresses of the last seconds.
 type addresses struct {
 	limits *Limits
+	pace   pace
 	mu     sync.Mutex
 	known  map[string]*address
 }
 
 type address struct {
+	key     string // in the table
 	sockets int
 	open    int // calls over HTTP
-	limiter *rate.Limiter
+	taken   allowance
 }
 
 // at returns the entry of an address; the caller holds mu.
 func (a *addresses) at(key string) *address {
 	entry := a.known[key]
 	if entry == nil {
-		entry = &address{limiter: a.limits.Address.limiter()}
+		entry = &address{key: strings.Clone(key)}
 		a.known[key] = entry
 	}
 	return entry
 }
 
-// connect counts one more socket, unless there are too many or they come too fast.
-func (a *addresses) connect(key string, now time.Time) (wait time.Duration, ok bool) {
+// connect counts one more socket, unless there are too many or they come too fast; then it returns nil and how long to wait. The entry stays in
+// the table until disconnect.
+func (a *addresses) connect(key string, now moment) (entry *address, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	entry := a.at(key)
+	entry = a.at(key)
 	if entry.sockets >= a.limits.PerAddress {
-		return time.Second, false
+		return nil, time.Second
 	}
-	if wait, ok := take(entry.limiter, now); !ok {
-		return wait, false
+	if wait, ok := entry.taken.take(a.pace, now); !ok {
+		return nil, wait
 	}
 	entry.sockets++
-	return 0, true
+	return entry, 0
 }
 
-func (a *addresses) disconnect(key string) {
+func (a *addresses) disconnect(entry *address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.at(key).sockets--
+	entry.sockets--
 }
 
 // take takes one from the address's rate.
-func (a *addresses) take(key string, now time.Time) (wait time.Duration, ok bool) {
+func (a *addresses) take(key string, now moment) (wait time.Duration, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return take(a.at(key).limiter, now)
+	return a.at(key).taken.take(a.pace, now)
 }
 
 // begin counts one more open call over HTTP, unless there are too many; end takes it back.
@@ -216,11 +245,11 @@ func (a *addresses) end(key string) {
 }
 
 // sweep forgets the addresses that are at rest.
-func (a *addresses) sweep(now time.Time) {
+func (a *addresses) sweep(now moment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for key, entry := range a.known {
-		if entry.sockets == 0 && entry.open == 0 && (entry.limiter == nil || entry.limiter.TokensAt(now) >= float64(entry.limiter.Burst())) {
+		if entry.sockets == 0 && entry.open == 0 && entry.taken.whole(now) {
 			delete(a.known, key)
 		}
 	}
@@ -228,29 +257,25 @@ func (a *addresses) sweep(now time.Time) {
 
 // strangers limits the users who call over HTTP without having a socket here, by the rates of users. Those at rest are forgotten.
 type strangers struct {
-	limits *Limits
-	mu     sync.Mutex
-	known  map[subjects.User]*rate.Limiter
+	pace  pace
+	mu    sync.Mutex
+	known map[subjects.User]allowance
 }
 
-func (t *strangers) take(u subjects.User, now time.Time) (wait time.Duration, ok bool) {
+func (t *strangers) take(u subjects.User, now moment) (wait time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limiter, known := t.known[u]
-	if !known {
-		limiter = t.limits.User.limiter()
-		t.known[u] = limiter
+	taken := t.known[u]
+	wait, ok = taken.take(t.pace, now)
+	if !taken.whole(now) {
+		t.known[u] = taken
 	}
-	return take(limiter, now)
+	return wait, ok
 }
 
 // sweep forgets the users who are at rest.
-func (t *strangers) sweep(now time.Time) {
+func (t *strangers) sweep(now moment) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for u, limiter := range t.known {
-		if limiter == nil || limiter.TokensAt(now) >= float64(limiter.Burst()) {
-			delete(t.known, u)
-		}
-	}
+	maps.DeleteFunc(t.known, func(_ subjects.User, taken allowance) bool { return taken.whole(now) })
 }

@@ -122,12 +122,36 @@ func TestLimitsHaveSafeDefaultsAndAreChecked(t *testing.T) {
 		}
 	}
 	full := Limits{}.withDefaults()
-	if err := full.Validate(); err != nil || full.Address.limiter() == nil || full.QueueBytes == 0 || full.Hello != 5*time.Second {
+	if err := full.Validate(); err != nil || full.Address.pace().each == 0 || full.QueueBytes == 0 || full.Hello != 5*time.Second {
 		t.Errorf("the defaults are %+v, %v", full, err)
 	}
 	for _, l := range []Limits{{PerUser: -1}, {FrameBytes: 100}, {User: Rate{1, 0}}, {User: Rate{-1, 1}}, {Hello: -1}, {Calls: map[string]Rate{"a.b": {math.Inf(1), 0}}}} {
 		if l.Validate() == nil {
 			t.Errorf("%+v is accepted", l)
+		}
+	}
+}
+
+func TestAnAllowanceIsABurstAndARate(t *testing.T) {
+	p := Rate{10, 3}.pace()
+	var a allowance
+	now := rightNow()
+	for i, c := range []struct {
+		after time.Duration
+		ok    bool
+	}{{0, true}, {0, true}, {0, true}, {0, false}, {50 * time.Millisecond, false}, {50 * time.Millisecond, true}, {0, false}, {time.Hour, true}, {0, true}, {0, true}, {0, false}} {
+		now = now.in(c.after)
+		wait, ok := a.take(p, now)
+		if ok != c.ok || ok == (wait > 0) || wait > 100*time.Millisecond {
+			t.Errorf("try %d: %t, wait %s", i, ok, wait)
+		}
+	}
+	if a.whole(now.in(200*time.Millisecond)) || !a.whole(now.in(300*time.Millisecond)) {
+		t.Error("three are not whole again after 0.3 s")
+	}
+	for range 1000 {
+		if _, ok := new(allowance).take(None().User.pace(), now); !ok {
+			t.Fatal("no limit limits")
 		}
 	}
 }

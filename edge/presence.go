@@ -18,8 +18,8 @@ import (
 // presenceSweep is how often states that change by time alone are looked at: the end of a grace, the end of a lease.
 const presenceSweep = 500 * time.Millisecond
 
-// presence follows who is online: the users with sockets here, so that a device that went to another edge is noticed, and the users that
-// sockets here watch. What it knows comes from the presence bucket: device records, settings and the leases of edges.
+// presence follows who is online: it keeps the records of the users that sockets here watch, and of those with sockets here it notices when a
+// device went to another edge. What it knows comes from the presence bucket: device records, settings and the leases of edges.
 //
 // Its mutex is taken before those of sockets and under none of the others.
 type presence struct {
@@ -41,9 +41,7 @@ type lease struct {
 // followed is a user whose records are followed. It is guarded by presence.mu.
 type followed struct {
 	user     subjects.User
-	devices  *nats.Subscription
-	setting  *nats.Subscription // while there are watchers
-	local    int                // sockets of the user here
+	setting  *nats.Subscription
 	watchers map[*socket]struct{}
 	read     bool // the records were read since the subscriptions stand
 	records  wire.UserRecords
@@ -56,26 +54,22 @@ func (p *presence) follow(u subjects.User) (*followed, error) {
 	if f := p.followed[u]; f != nil {
 		return f, nil
 	}
-	sub, err := p.edge.cfg.NATS.ChanSubscribe(subjects.PresenceOf(u), p.edge.feeds.presence.messages)
+	sub, err := p.edge.cfg.NATS.ChanSubscribe(subjects.PresenceSettingOf(u), p.edge.feeds.presence.messages)
 	if err != nil {
 		return nil, errNoNATS
 	}
 	f := &followed{
-		user: u, devices: sub, watchers: map[*socket]struct{}{}, graces: map[subjects.Device]time.Time{},
+		user: u, setting: sub, watchers: map[*socket]struct{}{}, graces: map[subjects.Device]time.Time{},
 		records: wire.UserRecords{Devices: map[subjects.Device]wire.DeviceRecord{}},
 	}
 	p.followed[u] = f
 	return f, nil
 }
 
-// unfollow forgets what nobody needs any more of an entry.
+// unfollow forgets a user whom nobody watches any more.
 func (p *presence) unfollow(f *followed) {
-	if len(f.watchers) == 0 && f.setting != nil {
+	if len(f.watchers) == 0 {
 		_ = f.setting.Unsubscribe() // fails only on a closed connection
-		f.setting, f.read = nil, false
-	}
-	if len(f.watchers) == 0 && f.local == 0 {
-		_ = f.devices.Unsubscribe()
 		delete(p.followed, f.user)
 	}
 }
@@ -138,30 +132,35 @@ func (p *presence) touchEdge(e subjects.Edge) {
 }
 
 func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) error {
+	local := p.edge.users.find(u)
+	p.mu.Lock()
+	watched := p.followed[u] != nil
+	p.mu.Unlock()
+	if !watched && local == nil {
+		return nil // most of those who come and go elsewhere
+	}
 	var r wire.DeviceRecord
 	if len(data) > 0 {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return err
 		}
+		if local != nil && r.Edge != p.edge.cfg.Name {
+			p.contest(local, d, r)
+		}
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	f := p.followed[u]
-	if f == nil {
-		p.mu.Unlock()
+	switch {
+	case f == nil:
 		return nil
-	}
-	if len(data) == 0 {
+	case len(data) == 0:
 		delete(f.records.Devices, d)
 		delete(f.graces, d)
-	} else {
+	default:
 		f.put(d, r, wire.PresenceGrace)
 	}
 	p.show(f)
-	mine := f.local > 0 && len(data) > 0 && r.Edge != p.edge.cfg.Name
-	p.mu.Unlock()
-	if mine {
-		p.contest(u, d, r)
-	}
 	return nil
 }
 

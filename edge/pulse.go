@@ -45,8 +45,9 @@ func (e *Edge) pulse(ctx context.Context) {
 		}
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
-			e.addresses.sweep(now)
-			e.strangers.sweep(now)
+			e.addresses.sweep(momentOf(now))
+			e.strangers.sweep(momentOf(now))
+			e.identities.sweep(clock)
 		}
 	}
 }
@@ -67,6 +68,7 @@ func (s *socket) beat(now moment, clock time.Time) (next moment) {
 		return next // the time to hello, and that to the end, is the line's
 	}
 	s.calls.rest()
+	sess.user.rest(now)
 	left := sess.expires.Sub(clock)
 	switch {
 	case left <= 0:

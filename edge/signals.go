@@ -13,7 +13,7 @@ func (s *socket) signal(sess *session, data []byte, now time.Time) ([]byte, erro
 	if err := wire.Decode(data, &in); err != nil {
 		return nil, err
 	}
-	if wait, ok := take(s.signals, now); !ok {
+	if wait, ok := s.signals.take(s.edge.paces.signal, momentOf(now)); !ok {
 		return nil, tooMany(wait)
 	}
 	user := sess.user.name
@@ -42,6 +42,6 @@ func (e *Edge) isMember(u *user, id subjects.Conversation) bool {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	_, member := u.joined[id]
+	_, member := u.placeLocked(id)
 	return member
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
-	"golang.org/x/time/rate"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -28,18 +28,18 @@ const maxBadLines = 10
 type socket struct {
 	edge    *Edge
 	line    line
-	address string // of the client, for functions' limits on failures
-	key     string // what the address is counted under
+	client  netip.Addr // for functions' limits on failures
+	address *address   // what it is counted under
 
 	token    string // that came with the upgrade
 	unspoken bool   // the client speaks no version that is spoken here
 	inside   bool   // a message has begun and not ended
 	badLines int
 	framing  *framing // where the line cannot be parked; the others borrow one
-	lines    *rate.Limiter
-	signals  *rate.Limiter
-	control  *rate.Limiter
-	refused  *rate.Limiter
+	lines    allowance
+	signals  allowance
+	control  allowance
+	refused  allowance
 
 	session atomic.Pointer[session] // nil before hello
 	retired atomic.Bool             // the edge drains: no new calls
@@ -63,14 +63,12 @@ type session struct {
 	expires time.Time
 	at      time.Time // when the device connected, in whole milliseconds as in its record
 	warned  *atomic.Bool
+
+	elsewhere atomic.Bool // a newer connection of the device is on another edge
 }
 
-func newSocket(e *Edge, address, key, token string) *socket {
-	limits := &e.cfg.Limits
-	s := &socket{
-		edge: e, line: line{limits: limits, poller: e.poller, fd: -1}, address: address, key: key, token: token,
-		lines: limits.Connection.limiter(), signals: limits.Signal.limiter(), control: limits.Control.limiter(), refused: limits.Refused.limiter(),
-	}
+func newSocket(e *Edge, client netip.Addr, address *address, token string) *socket {
+	s := &socket{edge: e, line: line{limits: &e.cfg.Limits, poller: e.poller, fd: -1}, client: client, address: address, token: token}
 	s.heardAt.Store(int64(rightNow()))
 	return s
 }
@@ -203,11 +201,11 @@ func (s *socket) patience() moment {
 
 // heardControl counts a ping or a pong. Between messages it is a sign of life; within one it moves no deadline.
 func (s *socket) heardControl() error {
-	now := time.Now()
-	if _, ok := take(s.control, now); !ok {
+	now := rightNow()
+	if _, ok := s.control.take(s.edge.paces.control, now); !ok {
 		return errFlood
 	}
-	s.heardAt.Store(int64(momentOf(now)))
+	s.heardAt.Store(int64(now))
 	if !s.inside {
 		s.line.rest(s.patience())
 	}
@@ -250,7 +248,7 @@ func (s *socket) lateness() wire.CloseCode {
 func (s *socket) message(ctx context.Context, text []byte) wire.CloseCode {
 	now := time.Now()
 	if len(bytes.TrimSpace(text)) == 0 {
-		_, ok := take(s.lines, now) // nothing at all costs as much as a line
+		_, ok := s.lines.take(s.edge.paces.connection, momentOf(now)) // nothing at all costs as much as a line
 		return s.forgive(ok, now)
 	}
 	for len(text) > 0 {
@@ -268,7 +266,7 @@ func (s *socket) message(ctx context.Context, text []byte) wire.CloseCode {
 
 // oneLine handles one line; it returns the code to close the socket with, or 0.
 func (s *socket) oneLine(ctx context.Context, line []byte, now time.Time) wire.CloseCode {
-	wait, allowed := take(s.lines, now)
+	wait, allowed := s.lines.take(s.edge.paces.connection, momentOf(now))
 	frame, err := wire.ParseFrame(line)
 	if err != nil {
 		e := asWireError(err)
@@ -301,7 +299,7 @@ func (s *socket) forgive(allowed bool, now time.Time) wire.CloseCode {
 		return 0
 	}
 	s.edge.metrics.limited.Inc()
-	if _, ok := take(s.refused, now); !ok {
+	if _, ok := s.refused.take(s.edge.paces.refused, momentOf(now)); !ok {
 		return wire.CloseRateLimited
 	}
 	return 0

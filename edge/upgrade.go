@@ -174,14 +174,15 @@ func (e *Edge) upgrade(c *gin.Context, serve func(*socket)) {
 		e.tooBusy(c, time.Second)
 		return
 	}
-	if wait, ok := e.addresses.connect(key, time.Now()); !ok {
+	address, wait := e.addresses.connect(key, rightNow())
+	if address == nil {
 		e.count.Add(-1)
 		e.tooBusy(c, wait)
 		return
 	}
-	s, ok := e.handshake(c, client, key)
+	s, ok := e.handshake(c, client, address)
 	if !ok {
-		e.addresses.disconnect(key)
+		e.addresses.disconnect(address)
 		e.count.Add(-1)
 		return
 	}
@@ -189,7 +190,7 @@ func (e *Edge) upgrade(c *gin.Context, serve func(*socket)) {
 }
 
 // handshake makes the socket; where that fails the client has been answered.
-func (e *Edge) handshake(c *gin.Context, client netip.Addr, key string) (*socket, bool) {
+func (e *Edge) handshake(c *gin.Context, client netip.Addr, address *address) (*socket, bool) {
 	offer := readOffer(c.Request)
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: e.cfg.Limits.Hello,
@@ -204,14 +205,14 @@ func (e *Edge) handshake(c *gin.Context, client netip.Addr, key string) (*socket
 	}
 	h := &hijacker{ResponseWriter: c.Writer}
 	if _, err := upgrader.Upgrade(h, c.Request, nil); err != nil {
-		e.log.Debug("handshake failed", "address", key, "err", err)
+		e.log.Debug("handshake failed", "address", address.key, "err", err)
 		return nil, false
 	}
 	token := offer.token
 	if t := bearer(c.Request); t != "" {
 		token = t
 	}
-	s := newSocket(e, client.String(), key, token)
+	s := newSocket(e, client, address, token)
 	s.unspoken = !offer.protocol
 	if err := s.take(h.conn); err != nil {
 		_ = h.conn.Close()

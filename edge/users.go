@@ -1,13 +1,11 @@
 package edge
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -22,24 +20,23 @@ type users struct {
 // user is a user with sockets here. It is made by the first hello and forgotten with the last socket; then gone is true for ever.
 type user struct {
 	name subjects.User
-	sub  *nats.Subscription // to the user's events
 
 	loading sync.Mutex // held while memberships are read; taken before any other lock
 	loaded  bool       // guarded by loading: they were read at least once
 
 	mu       sync.Mutex
 	gone     bool
-	entering int // hellos under way
-	sockets  map[subjects.Device]*socket
-	joined   map[subjects.Conversation]*conversation
+	entering int                                // hellos under way
+	sockets  []*socket                          // one a device
+	joined   []*conversation                    // sorted by id
 	changed  map[subjects.Conversation]struct{} // memberships that entries changed while they were being read; nil = they are not
 
 	reloading bool   // a goroutine reads the memberships again
 	stale     bool   // and must do so once more
 	resync    string // and then tell the clients why
 
-	limiter *rate.Limiter
-	calls   map[string]*rate.Limiter // by call; bounded by the number of public calls
+	taken allowance
+	calls map[string]allowance // by call; bounded by the number of public calls; nil at rest
 }
 
 // find returns a user who has sockets here, or nil.
@@ -66,7 +63,7 @@ func (t *users) count() int {
 func (u *user) list() []*socket {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.Collect(maps.Values(u.sockets))
+	return slices.Clone(u.sockets)
 }
 
 // push queues a frame to all sockets of the user and returns to how many.
@@ -92,29 +89,37 @@ func (u *user) event(event wire.Event, data any) {
 func (u *user) conversations() []*conversation {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.Collect(maps.Values(u.joined))
+	return slices.Clone(u.joined)
+}
+
+// placeLocked returns where a conversation is among those that the user has joined, or would be.
+func (u *user) placeLocked(id subjects.Conversation) (at int, joined bool) {
+	return slices.BinarySearchFunc(u.joined, id, func(c *conversation, id subjects.Conversation) int { return cmp.Compare(c.id, id) })
+}
+
+// onLocked returns the socket of a device, or nil.
+func (u *user) onLocked(d subjects.Device) *socket {
+	for _, s := range u.sockets {
+		if s.session.Load().device == d {
+			return s
+		}
+	}
+	return nil
 }
 
 // enter returns the user of that name, who is made where there is none yet, and keeps him from being forgotten until admit or withdraw.
-func (e *Edge) enter(name subjects.User) (*user, error) {
+func (e *Edge) enter(name subjects.User) *user {
 	e.users.mu.Lock()
 	defer e.users.mu.Unlock()
 	u := e.users.known[name]
 	if u == nil {
-		sub, err := e.cfg.NATS.ChanSubscribe(subjects.UserEvents(name), e.feeds.users.messages)
-		if err != nil {
-			return nil, errNoNATS
-		}
-		u = &user{
-			name: name, sub: sub, limiter: e.cfg.Limits.User.limiter(), calls: map[string]*rate.Limiter{},
-			sockets: map[subjects.Device]*socket{}, joined: map[subjects.Conversation]*conversation{},
-		}
+		u = &user{name: name}
 		e.users.known[name] = u
 	}
 	u.mu.Lock()
 	u.entering++
 	u.mu.Unlock()
-	return u, nil
+	return u
 }
 
 // admit gives a socket to a user that enter returned, and queues the welcome before any event can be. It returns the socket of the same
@@ -122,12 +127,12 @@ func (e *Edge) enter(name subjects.User) (*user, error) {
 func (u *user) admit(s *socket, sess *session, most int, welcome framed) (old *socket, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	old = u.sockets[sess.device]
+	old = u.onLocked(sess.device)
 	if old == nil && len(u.sockets) >= most {
 		return nil, false
 	}
-	u.sockets[sess.device] = s
 	s.session.Store(sess)
+	u.sockets = append(slices.DeleteFunc(u.sockets, func(other *socket) bool { return other == old }), s)
 	if len(welcome) > 0 {
 		s.push(welcome)
 	}
@@ -142,9 +147,9 @@ func (e *Edge) withdraw(u *user) {
 // detach takes a socket from its user. It reports whether the device has left: a newer socket may have taken its place.
 func (e *Edge) detach(s *socket, sess *session) (left bool) {
 	e.forget(sess.user, func() {
-		if left = sess.user.sockets[sess.device] == s; left {
-			delete(sess.user.sockets, sess.device)
-		}
+		before := len(sess.user.sockets)
+		sess.user.sockets = slices.DeleteFunc(sess.user.sockets, func(other *socket) bool { return other == s })
+		left = len(sess.user.sockets) < before
 	})
 	return left
 }
@@ -159,31 +164,42 @@ func (e *Edge) forget(u *user, change func()) {
 	if last {
 		u.gone = true
 		delete(e.users.known, u.name)
-		joined = slices.Collect(maps.Values(u.joined))
-		u.joined = nil
+		joined, u.joined = u.joined, nil
 	}
 	u.mu.Unlock()
 	e.users.mu.Unlock()
 	if !last {
 		return
 	}
-	_ = u.sub.Unsubscribe() // fails only on a closed connection
 	for _, c := range joined {
 		e.conversations.part(c, u)
 	}
 }
 
 // take takes one from the user's rates for a call.
-func (u *user) take(l *Limits, name string, now time.Time) (wait time.Duration, ok bool) {
+func (u *user) take(e *Edge, name string, now moment) (wait time.Duration, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if wait, ok = take(u.limiter, now); !ok {
+	if wait, ok = u.taken.take(e.paces.user, now); !ok {
 		return wait, false
 	}
-	limiter, known := u.calls[name]
-	if !known {
-		limiter = l.call(name).limiter()
-		u.calls[name] = limiter
+	taken := u.calls[name]
+	wait, ok = taken.take(e.cfg.Limits.call(name).pace(), now)
+	if ok && !taken.whole(now) {
+		if u.calls == nil {
+			u.calls = map[string]allowance{}
+		}
+		u.calls[name] = taken
 	}
-	return take(limiter, now)
+	return wait, ok
+}
+
+// rest lets go of the allowances that are whole.
+func (u *user) rest(now moment) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	maps.DeleteFunc(u.calls, func(_ string, taken allowance) bool { return taken.whole(now) })
+	if len(u.calls) == 0 {
+		u.calls = nil
+	}
 }

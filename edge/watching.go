@@ -59,12 +59,6 @@ func (p *presence) addWatcher(s *socket, list []subjects.User) (unread, begun []
 		if err != nil {
 			return unread, begun, err
 		}
-		if f.setting == nil {
-			if f.setting, err = p.edge.cfg.NATS.ChanSubscribe(subjects.PresenceSettingOf(u), p.edge.feeds.presence.messages); err != nil {
-				p.unfollow(f)
-				return unread, begun, errNoNATS
-			}
-		}
 		f.watchers[s] = struct{}{}
 		if s.watching == nil {
 			s.watching = map[subjects.User]struct{}{}

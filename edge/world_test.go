@@ -29,6 +29,7 @@ type world struct {
 	tokens      map[string]wire.Identity
 	logs        map[subjects.Conversation][]json.RawMessage
 	members     map[subjects.Conversation]map[subjects.User]wire.Seq
+	groups      map[subjects.User]subjects.Conversation // a membership of each beside those, that is looked up by user
 	stored      uint64
 	drop        func(c subjects.Conversation, seq wire.Seq) bool // live copies that never come
 	revocations []wire.Revocation
@@ -55,7 +56,7 @@ func sleepingWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, server: jetstreamtest.Start(t), tokens: map[string]wire.Identity{}, logs: map[subjects.Conversation][]json.RawMessage{},
-		members: map[subjects.Conversation]map[subjects.User]wire.Seq{}, presence: map[string][]byte{}, gates: map[string]chan struct{}{},
+		members: map[subjects.Conversation]map[subjects.User]wire.Seq{}, groups: map[subjects.User]subjects.Conversation{}, presence: map[string][]byte{}, gates: map[string]chan struct{}{},
 		instances: map[subjects.Function]*functionstest.Instance{},
 	}
 	w.nc = w.server.Connect(t)
@@ -281,6 +282,9 @@ func (w *world) conversations() functions.Function {
 				if from, ok := members[in.User]; ok {
 					answer.Memberships = append(answer.Memberships, wire.Membership{Conversation: id, From: from})
 				}
+			}
+			if id, ok := w.groups[in.User]; ok {
+				answer.Memberships = append(answer.Memberships, wire.Membership{Conversation: id, From: 1})
 			}
 			return answer, nil
 		}),

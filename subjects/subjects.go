@@ -22,6 +22,7 @@ const (
 	AllDead         = "im.dead.>"             // what no function could handle
 	AllPresence     = "im.presence.>"         // republished keys of the presence bucket
 	AllLeases       = "im.presence.e.*"       // republished leases of edges
+	AllDevices      = "im.presence.s.*.*"     // republished device records of all users
 	AllMembers      = "im.member.>"           // republished keys of the members bucket
 	AllConfig       = "im.config.>"           // republished keys of the configuration bucket
 	AllRegistered   = "im.config.functions.*" // republished records of the registry of functions
@@ -169,9 +170,6 @@ func ParseUserEvents(subject string) (User, error) {
 
 // EdgeRequest returns the subject of a request to one edge.
 func EdgeRequest(e Edge, v EdgeVerb) string { return "im.edge." + string(e) + "." + string(v) }
-
-// PresenceOf returns the pattern of the republished device records of a user.
-func PresenceOf(u User) string { return presencePrefix + DeviceKey(u, "*") }
 
 // PresenceSettingOf returns the subject of the republished presence setting of a user.
 func PresenceSettingOf(u User) string { return presencePrefix + SettingKey(u) }
