@@ -14,6 +14,7 @@ type layoutRecord struct {
 	Partitions int   `json:"partitions"`
 	Replicas   int   `json:"replicas"`
 	DedupeMS   int64 `json:"dedupe_ms"`
+	Restoring  bool  `json:"restoring,omitempty"` // a restore has begun here and has not ended
 }
 
 // checkLayout reads the layout from the leader. An older one counts as not declared yet, and another number of partitions as too new: what this
@@ -24,6 +25,8 @@ func (s *Store) checkLayout(ctx context.Context) (layoutRecord, error) {
 		return layout, err
 	}
 	switch {
+	case layout.Restoring:
+		return layout, ErrRestoring
 	case layout.Layout > Layout:
 		return layout, newerLayout(layout.Layout)
 	case layout.Layout < Layout:

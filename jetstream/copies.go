@@ -215,3 +215,59 @@ func restored(reply *nats.Msg) error {
 	}
 	return nil
 }
+
+// Present returns which of the assets a server has already.
+func Present(ctx context.Context, nc *nats.Conn) ([]string, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("look what is there: %w", err)
+	}
+	ours := map[string]bool{}
+	for _, a := range Assets() {
+		ours[a.Stream] = true
+	}
+	var there []string
+	names := js.StreamNames(ctx)
+	for name := range names.Name() {
+		if ours[name] {
+			there = append(there, name)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return nil, fmt.Errorf("look what is there: %w", libraryError(err))
+	}
+	return there, nil
+}
+
+// RemoveStream deletes a stream with everything in it; one that is not there is no error.
+func RemoveStream(ctx context.Context, nc *nats.Conn, stream string) error {
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	err := askAt(ctx, nc, subjects.DeleteStream(stream), nil, &answer)
+	if err == nil && answer.Error != nil && answer.Error.ErrCode != codeStreamMissing {
+		err = answer.Error
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", stream, err)
+	}
+	return nil
+}
+
+// Shape is how a store was declared.
+func (s *Store) Shape(ctx context.Context) (Profile, error) {
+	var answer struct {
+		Error  *apiError `json:"error"`
+		Config struct {
+			MaxBytes int64 `json:"max_bytes"`
+		} `json:"config"`
+	}
+	err := s.ask(ctx, subjects.StreamInfo(subjects.MessagesStream(0)), struct{}{}, &answer)
+	if err == nil && answer.Error != nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return Profile{}, fmt.Errorf("look how the store was declared: %w", err)
+	}
+	return Profile{Replicas: s.layout.Replicas, MaxBytes: max(0, answer.Config.MaxBytes), Dedupe: s.Dedupe()}, nil
+}

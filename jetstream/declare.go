@@ -24,6 +24,16 @@ const declareTries = 5
 // processes at once. It refuses to shrink what is there (ErrShrink), to touch a store of a newer release (ErrNewerLayout), and to go on where
 // a stream of somebody else captures calls (ErrOverlap); the error then has a line for each asset in question. The layout is written last, so Open succeeds only when all assets are there.
 func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
+	return declare(ctx, nc, p, ErrNotFound)
+}
+
+// EndRestore is Declare for whoever has restored all copies: it makes what is not copied, and lets the store be opened.
+func EndRestore(ctx context.Context, nc *nats.Conn, p Profile) error {
+	return declare(ctx, nc, p, ErrRestoring)
+}
+
+// declare is Declare where the layout says what is expected.
+func declare(ctx context.Context, nc *nats.Conn, p Profile, expected error) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
@@ -38,7 +48,7 @@ func Declare(ctx context.Context, nc *nats.Conn, p Profile) error {
 	}
 	defer s.Close()
 	// Nothing is touched when a newer release was here, not even the assets that look the same.
-	if _, err := s.checkLayout(ctx); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDeclared) {
+	if _, err := s.checkLayout(ctx); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDeclared) && !errors.Is(err, expected) {
 		return fmt.Errorf("declare the store: %w", err)
 	}
 	if err := checkOverlap(ctx, js); err != nil {

@@ -32,6 +32,8 @@ var (
 	ErrOverlap = errors.New("a stream captures calls to functions")
 	// ErrNewerLayout means that a newer release of confab declared the store.
 	ErrNewerLayout = errors.New("the store has a newer layout")
+	// ErrRestoring means that a restore into this server has begun and has not ended: not everything is there.
+	ErrRestoring = errors.New("a restore has not ended here, or was cut short; wait for its end, or delete the streams and begin it again")
 	// ErrNotDeclared means that the store was not declared, or by an older release, until the context ended.
 	ErrNotDeclared = errors.New("the store is not declared")
 )

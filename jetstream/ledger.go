@@ -63,6 +63,7 @@ type account struct {
 type standing struct {
 	seq    wire.Seq // of the entry
 	joined wire.Seq // of the one that began the membership; 0 = it began with the conversation
+	count  uint64   // messages up to there
 	role   wire.Role
 	ended  bool
 }
@@ -340,16 +341,16 @@ func (l *ledger) note(a *account, e *logEntry, entry wire.Entry) {
 			l.report(a.finding(DefectBody, e.Seq, "its change of membership cannot be read: %v", err))
 			return
 		}
-		a.change(l.user(body.User), e.Seq, body)
+		a.change(l.user(body.User), wire.Mark{Seq: e.Seq, Count: e.Count}, body)
 	}
 }
 
-func (a *account) change(u subjects.User, seq wire.Seq, body wire.MemberBody) {
+func (a *account) change(u subjects.User, at wire.Mark, body wire.MemberBody) {
 	s := a.members[u]
-	s.seq = seq
+	s.seq = at.Seq
 	switch {
 	case body.Change.Begins():
-		s.joined, s.role, s.ended = seq, body.Role, false
+		s.joined, s.count, s.role, s.ended = at.Seq, at.Count, body.Role, false
 	case body.Change.Ends():
 		s.role, s.ended = "", true
 	case body.Change == wire.ChangeRole:

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/confab-im/confab/subjects"
 )
 
 const (
@@ -133,6 +135,13 @@ func (s *Store) scan(ctx context.Context, stream string, after uint64, take func
 
 // readOn returns the next messages of a stream from a sequence on, and whether the server has more. It tries again while there is no whole answer.
 func (s *Store) readOn(ctx context.Context, stream string, from uint64) (found []*rawMsg, more bool, err error) {
+	if stream == subjects.StreamDeadLetters { // the leader alone reads it, one after the other
+		msg, err := s.readLeader(ctx, stream, readRequest{Seq: from, NextFor: ">"})
+		if errors.Is(err, ErrNotFound) {
+			return nil, false, nil
+		}
+		return []*rawMsg{msg}, true, err
+	}
 	request := readRequest{Seq: from, Batch: scanBatch, MaxBytes: scanBatchBytes}
 	for began := time.Now(); ; {
 		err := untilHeard(ctx, func() error {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -18,52 +17,13 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// found returns a conversation with members, marks, edits, recalls and reactions, as the functions make one: ada founds it, bob is added, cyd was removed.
+// found returns the writer of a conversation with members, marks, edits, recalls and reactions.
 func found(t testing.TB, s *jetstream.Store, c subjects.Conversation) *writer {
 	t.Helper()
-	ctx := t.Context()
-	if _, err := s.CreateConversation(ctx, jetstream.Conversation{Conversation: c, Kind: c.Kind(), Title: "Tea", CreatedBy: "ada"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.PutMembers(ctx, []jetstream.Member{{Conversation: c, User: "ada", Role: wire.RoleOwner, JoinedSeq: 1}}); err != nil {
-		t.Fatal(err)
-	}
+	jetstreamtest.Found(t, s, c)
 	w := newWriter(t, s, c)
-	w.append(jetstream.Draft{Kind: wire.KindPolicy, From: "ada", ClientID: "found", Body: []byte(`{"title":"Tea","policy":{}}`)})
-	for _, u := range []subjects.User{"bob", "cyd"} {
-		done := w.append(memberEntry(u, wire.ChangeAdded, wire.RoleMember))
-		if _, err := s.RaiseCursor(ctx, c, u, jetstream.Cursor{Read: wire.Mark{Seq: done.Entry.Seq, Count: done.Entry.Count}}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.PutMember(ctx, jetstream.Member{Conversation: c, User: u, Role: wire.RoleMember, JoinedSeq: done.Entry.Seq}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 80 { // more than a page
-		w.append(jetstream.Draft{Kind: wire.KindMessage, From: []subjects.User{"ada", "bob"}[i%2], ClientID: fmt.Sprint("m-", i), Body: []byte(`{"text":"hi"}`)})
-	}
-	for i, d := range []jetstream.Draft{
-		{Kind: wire.KindEdit, Target: 10, Body: []byte(`{"text":"ho"}`)}, {Kind: wire.KindReaction, Target: 11, Body: []byte(`{"emoji":"+"}`)},
-		{Kind: wire.KindRecall, Target: 10}, {Kind: wire.KindRecall, Target: 64}, {Kind: wire.KindRecall, Target: 65},
-	} {
-		d.From, d.ClientID = "ada", fmt.Sprint("a-", i)
-		w.append(d)
-	}
-	w.append(memberEntry("cyd", wire.ChangeRemoved, ""))
-	m, err := s.Member(ctx, c, "cyd")
-	if err == nil {
-		err = s.RemoveMember(ctx, m)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.append(jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: "last", Body: []byte(`{"text":"last"}`)})
+	w.reload()
 	return w
-}
-
-func memberEntry(u subjects.User, change wire.MemberChange, role wire.Role) jetstream.Draft {
-	body, _ := wire.Marshal(wire.MemberBody{User: u, Change: change, Role: role, By: "ada"}) // words always encode
-	return jetstream.Draft{Kind: wire.KindMember, From: "ada", ClientID: fmt.Sprint("member-", u, change), Body: body}
 }
 
 // doctor changes what is stored of a conversation behind everybody's back.
@@ -296,8 +256,10 @@ func TestVerifyTakesNothingForADefectThatIsOnItsWay(t *testing.T) {
 	for i, c := range rooms {
 		random := rand.New(rand.NewPCG(1, uint64(i)))
 		all.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				busy(t, s, c, random, n)
+			for ctx.Err() == nil {
+				if err := jetstreamtest.Busy(s, c, random); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
@@ -312,66 +274,5 @@ func TestVerifyTakesNothingForADefectThatIsOnItsWay(t *testing.T) {
 	audit, err := s.Verify(t.Context(), jetstream.VerifyOptions{})
 	if err != nil || audit.Defects != 0 || audit.Unfinished != 0 {
 		t.Errorf("afterwards: %v, %v", audit.Findings, err)
-	}
-}
-
-// busy does one thing in a conversation that nobody else writes to.
-func busy(t *testing.T, s *jetstream.Store, c subjects.Conversation, random *rand.Rand, n int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	tail, err := s.Tail(ctx, c)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	d := jetstream.Draft{Kind: wire.KindMessage, From: "bob", ClientID: fmt.Sprint("busy-", n), Body: []byte(`{"text":"busy"}`)}
-	switch random.IntN(6) {
-	case 0:
-		d.Kind, d.Target, d.Body = wire.KindRecall, tail.Seq, nil
-	case 1:
-		d.Kind, d.Target, d.Body = wire.KindReaction, tail.Seq, []byte(`{"emoji":"+"}`)
-	case 2:
-		change(t, s, c, tail, n)
-		return
-	case 3:
-		if _, err := s.RaiseCursor(ctx, c, "bob", jetstream.Cursor{Read: tail.Mark()}); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	if _, err := s.Append(ctx, c, tail, d); err != nil && d.Kind == wire.KindMessage { // what is no message cannot be recalled
-		t.Error(err)
-	}
-}
-
-// change adds eve, or removes her, in the order of function conversations.
-func change(t *testing.T, s *jetstream.Store, c subjects.Conversation, tail jetstream.Tail, n int) {
-	ctx := context.Background()
-	m, err := s.Member(ctx, c, "eve")
-	if err != nil { // no member
-		d := memberEntry("eve", wire.ChangeAdded, wire.RoleMember)
-		d.ClientID = fmt.Sprint("eve-", n)
-		m = jetstream.Member{Conversation: c, User: "eve"}
-		if m.Revision, err = s.PutMember(ctx, m); err == nil {
-			var done jetstream.Appended
-			done, err = s.Append(ctx, c, tail, d)
-			m.Role, m.JoinedSeq = wire.RoleMember, done.Entry.Seq
-		}
-		if err == nil {
-			_, err = s.PutMember(ctx, m)
-		}
-	} else {
-		d := memberEntry("eve", wire.ChangeRemoved, "")
-		d.ClientID = fmt.Sprint("eve-", n)
-		m.Role = ""
-		if m.Revision, err = s.PutMember(ctx, m); err == nil {
-			_, err = s.Append(ctx, c, tail, d)
-		}
-		if err == nil {
-			err = s.RemoveMember(ctx, m)
-		}
-	}
-	if err != nil {
-		t.Error(err)
 	}
 }

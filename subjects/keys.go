@@ -1,5 +1,7 @@
 package subjects
 
+import "strings"
+
 // Keys of IM_USERS. A user's profile stands under the bare handle, which has no dot, so the prefixes below cannot meet it.
 
 // ProfileKey returns the key, in IM_USERS, of a user's profile.
@@ -22,11 +24,13 @@ const AllLeaseKeys = "e.*"
 
 // Keys of IM_SESSIONS. Only the function that verifies tokens reads and writes them.
 
+const sessionPrefix = "session."
+
 // SessionKey returns the key, in IM_SESSIONS, of a session of a user; session is of the form of a Device.
-func SessionKey(u User, session string) string { return "session." + string(u) + "." + session }
+func SessionKey(u User, session string) string { return sessionPrefix + string(u) + "." + session }
 
 // SessionsPattern returns the pattern of all sessions of a user.
-func SessionsPattern(u User) string { return "session." + string(u) + ".*" }
+func SessionsPattern(u User) string { return sessionPrefix + string(u) + ".*" }
 
 // RevocationKey returns the key, in IM_SESSIONS, of the end of one session of a user, or of all of them where session is empty.
 func RevocationKey(u User, session string) string {
@@ -44,6 +48,11 @@ func InviteKey(digest string) string { return "invite." + digest }
 
 // SigningKey returns the key, in IM_SESSIONS, of a key that signs tokens; id is of the form of a User, or "*" in a pattern.
 func SigningKey(id string) string { return "key." + id }
+
+// SignsIn reports whether a key of IM_SESSIONS is that of something with which somebody is signed in: a session, or a key that signs tokens.
+func SignsIn(key string) bool {
+	return strings.HasPrefix(key, sessionPrefix) || strings.HasPrefix(key, SigningKey(""))
+}
 
 // LayoutKey is the key, in IM_CONFIG, of the layout of the store.
 const LayoutKey = "layout"
