@@ -47,6 +47,8 @@ func init() {
 		{"declare", "make the streams and buckets on an outside NATS server", declare},
 		{"nats-config", "write users, keys and permissions for an outside NATS server", natsConfig},
 		{"functions", "show functions, replay one, or look at what it could not handle", aboutFunctions},
+		{"backup", "copy everything into a file while others write: confab backup FILE", takeBackup},
+		{"restore", "make a store out of a backup: confab restore FILE", restore},
 		{"verify", "look whether what is stored contradicts itself", verify},
 		{"new", "write the first files of a function of your own", newThing},
 		{"faultlab", "break this program on purpose and check that nothing is lost", faultlab},

@@ -34,7 +34,7 @@ type metadata struct {
 }
 
 // WriteKubernetes writes a seed for each user and the password of routes into a directory, which only this user of the machine can read, and one file with secrets for
-// Kubernetes: <prefix>-<user> for each user that runs in the cluster, and <prefix>-server. People's users (operator, viewer) stay out of the cluster.
+// Kubernetes: <prefix>-<user> for each user that runs in the cluster, and <prefix>-server. People's users (operator, viewer, backup, restore) stay out of the cluster.
 // Seeds and the password that are there stay.
 func WriteKubernetes(dir, prefix string, users []User) error {
 	keys, err := Keys(dir, users)
@@ -51,7 +51,7 @@ func WriteKubernetes(dir, prefix string, users []User) error {
 	}
 	all := []secret{newSecret(prefix+"-server", map[string]string{accountsKey: accounts, routeKey: password})}
 	for _, u := range users {
-		if slices.Contains([]string{Operator, Viewer, Supervisor, Admin}, u.Name) {
+		if slices.Contains([]string{Operator, Viewer, Backup, Restore, Supervisor, Admin}, u.Name) {
 			continue
 		}
 		file := SeedFile(dir, u.Name)

@@ -24,11 +24,13 @@ const (
 	Deployer   = "deployer"   // confab declare
 	Operator   = "operator"   // confab declare, token, invite and functions, calls through edges, and requests to edges
 	Viewer     = "viewer"     // looks at everything but secrets, and changes nothing
+	Backup     = "backup"     // confab backup: reads everything, and changes nothing
+	Restore    = "restore"    // confab restore: makes the streams out of a backup
 	Admin      = "admin"      // may do everything; only WithAdmin makes it
 )
 
 // others is the users that are no functions.
-var others = []string{Edge, Scaler, Supervisor, Deployer, Operator, Viewer, Admin}
+var others = []string{Edge, Scaler, Supervisor, Deployer, Operator, Viewer, Backup, Restore, Admin}
 
 // User is a user of a NATS server and what it may do.
 type User struct {
@@ -69,7 +71,7 @@ func Users(manifests []manifest.Manifest) ([]User, error) {
 			return nil, fmt.Errorf("manifest of %q: nats: %w", m.Function, err)
 		}
 	}
-	for _, add := range []func() error{t.addEdge, t.addStarters, t.addDeployer, t.addOperator, t.addViewer} {
+	for _, add := range []func() error{t.addEdge, t.addStarters, t.addDeployer, t.addOperator, t.addViewer, t.addKeepers} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -287,6 +289,20 @@ func (t *table) addViewer() error {
 		// Other viewers' inboxes hold nothing that they could not ask for themselves, and the tool nats then needs no setting.
 		Subscribe: []string{subjects.AllLive, subjects.AllPresence, subjects.AllScale, subjects.AllRegistered, anyInbox},
 	})
+	return nil
+}
+
+// addKeepers adds those who copy everything and bring it back. Both read everything, the credentials and keys among it. Whoever restores makes streams and deletes
+// those of a restore that failed, so it is as powerful as whoever declares them.
+func (t *table) addKeepers() error {
+	backup, restore := User{Name: Backup}, User{Name: Restore, Publish: append(declaring(), subjects.StreamNames)}
+	for _, stream := range everyStream() {
+		both := reads(stream)
+		backup.Publish = append(append(backup.Publish, both...), subjects.SnapshotStream(stream), subjects.SnapshotAcks(stream))
+		restore.Publish = append(append(restore.Publish, both...), subjects.RestoreStream(stream), subjects.RestoreChunks(stream), subjects.DeleteStream(stream))
+	}
+	t.add(backup)
+	t.add(restore)
 	return nil
 }
 

@@ -132,6 +132,7 @@ type seen struct {
 
 // History judges the records of one run, which must be in the order of time.
 func History(records []history.Record, bounds Bounds) Verdict {
+	records = restored(records)
 	j := &judge{run: index(records), bounds: bounds.withDefaults()}
 	if !j.quiet {
 		j.find(Finding{Defect: NotQuiet, Text: "the run ended before every client was done"})

@@ -47,6 +47,8 @@ const (
 	Abuse    Kind = "abuse"    // a client begins to misbehave: Fault names how
 	Limited  Kind = "limited"  // it is limited: by a refusal with Code, or by the end of its connection with Closed
 	Return   Kind = "return"   // a client that was away begins to connect; Seq is what it has to reach in Conversation
+	Backup   Kind = "backup"   // a backup begins
+	Restored Kind = "restored" // the store is what the newest backup before made of it: what was acknowledged since that began may be gone
 	Ready    Kind = "ready"    // Process says from now on that it is ready, or with a Body that it is not and why
 )
 
