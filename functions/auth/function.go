@@ -101,16 +101,35 @@ func (s *service) start(ctx context.Context) error {
 		}
 		s.verifier.addAuthority(issuer.Issuer, issuer.Audience, false, issuer.algorithms(), find)
 	}
-	if err := s.keys.refresh(ctx); err != nil {
+	if err := untilAvailable(ctx, func() error { return s.keys.refresh(ctx) }); err != nil {
 		return fmt.Errorf("read the signing keys: %w", err)
 	}
 	s.verifier.addAuthority(s.config.Issuer, s.config.Audience, true, []string{"EdDSA"}, s.keys.find)
-	known, err := s.store.Revocations(ctx)
-	if err != nil {
+	var known *jetstream.Revocations
+	if err := untilAvailable(ctx, func() (err error) { known, err = s.store.Revocations(ctx); return err }); err != nil {
 		return fmt.Errorf("read the revocations: %w", err)
 	}
 	s.revocations = &revocations{Revocations: known}
 	return nil
+}
+
+// storePause is how long a start waits until it asks a store again that is not there.
+const storePause = 200 * time.Millisecond
+
+// untilAvailable repeats what reads the store until there is one, or ctx ends: servers that were all started anew need some seconds to agree on who leads, and an instance that gives up meanwhile
+// counts as one that does not start.
+func untilAvailable(ctx context.Context, read func() error) error {
+	for {
+		err := read()
+		if !errors.Is(err, jetstream.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(storePause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (s *service) handlers() functions.Handlers {
