@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,27 +15,73 @@ import (
 const beatEvery = wire.LeaseTTL * 3 / 10
 
 // arrive writes that a device has connected.
-func (p *presence) arrive(sess *session) { p.write(sess, nil) }
+func (p *presence) arrive(sess *session) {
+	p.mu.Lock()
+	delete(p.unsaid, unsaid{sess.user.name, sess.device})
+	p.mu.Unlock()
+	p.write(sess, nil)
+}
 
 // leave writes that a device has disconnected, unless a newer connection of it has taken its place here or elsewhere.
 func (p *presence) leave(sess *session, left bool) {
 	if left && !sess.elsewhere.Load() {
 		at := wire.At(p.edge.cfg.Now())
+		p.remember(sess, at)
 		p.write(sess, &at)
 	}
 }
 
-// write publishes the record of a device. Nobody waits for its storage: a lost record is written again after a reconnect, and a lost
-// departure ends with the next arrival or the edge's lease.
+// departures is the records of devices that have left, until they come back from the store.
+type departures map[unsaid]wire.DeviceRecord
+
+type unsaid struct {
+	user   subjects.User
+	device subjects.Device
+}
+
+// unsaidMost bounds the departures that are remembered at once: a device that leaves beside so many others, while the store cannot be reached, may be shown until it comes back or the edge ends.
+const unsaidMost = 1 << 16
+
+// remember notes a departure, whose record may be lost with the connection: nothing else would ever end it while the edge lives.
+func (p *presence) remember(sess *session, at wire.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unsaid) < unsaidMost {
+		p.unsaid[unsaid{sess.user.name, sess.device}] = wire.DeviceRecord{Edge: p.own, At: wire.At(sess.at), LeftAt: &at}
+	}
+}
+
+// said forgets a departure that others know of, or that a newer record has made meaningless. It is called with the mutex.
+func (p *presence) said(u subjects.User, d subjects.Device, r wire.DeviceRecord) {
+	who := unsaid{u, d}
+	if left, ok := p.unsaid[who]; ok && (r.LeftAt != nil && r.Edge == p.own || r.At.After(left.At.Time)) {
+		delete(p.unsaid, who)
+	}
+}
+
+// sayAgain publishes the departures that may have been lost.
+func (p *presence) sayAgain() {
+	p.mu.Lock()
+	again := maps.Clone(p.unsaid)
+	p.mu.Unlock()
+	for who, record := range again {
+		p.put(who.user, who.device, record)
+	}
+}
+
+// write publishes the record of a session's device. Nobody waits for its storage: what may be lost is written again after a reconnect.
 func (p *presence) write(sess *session, left *wire.Time) {
-	record := wire.DeviceRecord{Edge: p.edge.cfg.Name, At: wire.At(sess.at), LeftAt: left}
+	p.put(sess.user.name, sess.device, wire.DeviceRecord{Edge: p.edge.cfg.Name, At: wire.At(sess.at), LeftAt: left})
+}
+
+func (p *presence) put(u subjects.User, d subjects.Device, record wire.DeviceRecord) {
 	body, err := wire.Marshal(record)
 	if err != nil {
 		return // a struct of package wire always encodes
 	}
-	key := subjects.DeviceKey(sess.user.name, sess.device)
+	key := subjects.DeviceKey(u, d)
 	if err := p.edge.cfg.NATS.Publish(subjects.BucketSubject(subjects.BucketPresence, key), body); err != nil {
-		p.edge.log.Debug("device record not written", "user", string(sess.user.name), "err", err)
+		p.edge.log.Debug("device record not written", "user", string(u), "err", err)
 	}
 }
 
@@ -92,6 +139,7 @@ func (p *presence) renewLease() {
 // had the time to do the same.
 func (p *presence) renew() {
 	p.renewLease()
+	p.sayAgain()
 	for _, u := range p.edge.users.all() {
 		for _, s := range u.list() {
 			p.write(s.session.Load(), nil)

@@ -82,7 +82,9 @@ func New(cfg Config) (*Edge, error) {
 	e.identities.known = map[[sha256.Size]byte]identity{}
 	e.users.known = map[subjects.User]*user{}
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}
-	e.presence = presence{edge: e, followed: map[subjects.User]*followed{}, leases: map[subjects.Edge]lease{}}
+	e.presence = presence{
+		edge: e, own: cfg.Name, followed: map[subjects.User]*followed{}, leases: map[subjects.Edge]lease{}, unsaid: departures{},
+	}
 	e.searches.failed = map[subjects.Function]time.Time{}
 	e.readers = readers{edge: e, turns: make(chan *socket)}
 	e.flushers.some.L = &e.flushers.mu

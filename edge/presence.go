@@ -28,8 +28,12 @@ type presence struct {
 	rereading atomic.Bool // a reading of everything is about to begin
 
 	mu       sync.Mutex
+	own      subjects.Edge // this edge, whose lease never ends in its own eyes
 	followed map[subjects.User]*followed
 	leases   map[subjects.Edge]lease
+	echoed   time.Time // when this edge's own lease came back from the store last
+	doubt    time.Time // until when a lease that was not renewed proves nothing: nobody's was
+	unsaid   departures
 }
 
 // lease is what is known of another edge. It counts by the clock of this one, so that clocks need not agree.
@@ -94,6 +98,20 @@ func (p *presence) handle(msg *nats.Msg) {
 	}
 }
 
+// echoWithin is how long an edge's own lease may be on its way back from the store before nothing is concluded from leases that do not come either.
+const echoWithin = beatEvery * 3 / 2
+
+// unsure reports whether leases that are not renewed, or have run out, say nothing about their edges: without a connection, or while the store passes nobody's lease on, and until all have had
+// the time to renew theirs. It is called with the mutex.
+func (p *presence) unsure(now time.Time) bool {
+	return !p.edge.cfg.NATS.IsConnected() || now.Sub(p.echoed) > echoWithin || p.doubt.After(now)
+}
+
+// alive reports whether an edge holds its lease. It is called with the mutex.
+func (p *presence) alive(e subjects.Edge, now time.Time) bool {
+	return e == p.own || p.leases[e].until.After(now)
+}
+
 func (p *presence) onLease(e subjects.Edge, data []byte) error {
 	var l wire.Lease
 	if len(data) > 0 {
@@ -104,14 +122,24 @@ func (p *presence) onLease(e subjects.Edge, data []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before, known := p.leases[e]
+	now := time.Now()
 	if len(data) == 0 { // it ran out, or its edge gave it up
-		if known {
+		switch {
+		case !known || e == p.own:
+		case p.unsure(now): // the store comes back and ends them all
+			p.leases[e] = lease{until: now.Add(echoWithin), at: before.at}
+		default:
 			p.leases[e] = lease{at: before.at}
 			p.touchEdge(e)
 		}
 		return nil
 	}
-	now := time.Now()
+	if e == p.own {
+		if now.Sub(p.echoed) > echoWithin {
+			p.doubt = now.Add(echoWithin)
+		}
+		p.echoed = now
+	}
 	p.leases[e] = lease{until: now.Add(wire.LeaseTTL), at: l.At}
 	if !known || !before.until.After(now) {
 		p.touchEdge(e)
@@ -135,8 +163,9 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 	local := p.edge.users.find(u)
 	p.mu.Lock()
 	watched := p.followed[u] != nil
+	_, left := p.unsaid[unsaid{u, d}]
 	p.mu.Unlock()
-	if !watched && local == nil {
+	if !watched && !left && local == nil {
 		return nil // most of those who come and go elsewhere
 	}
 	var r wire.DeviceRecord
@@ -150,6 +179,7 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.said(u, d, r)
 	f := p.followed[u]
 	switch {
 	case f == nil:
@@ -219,7 +249,7 @@ func (p *presence) state(f *followed) wire.Presence {
 	for d, r := range f.records.Devices {
 		l := p.leases[r.Edge]
 		switch {
-		case r.LeftAt == nil && l.until.After(now):
+		case r.LeftAt == nil && p.alive(r.Edge, now):
 			connected, online = connected+1, true
 		case r.LeftAt == nil:
 			seen = later(seen, later(r.At, l.at))
@@ -249,11 +279,11 @@ func later(a, b wire.Time) wire.Time {
 	return a
 }
 
-// sweep looks at the states that change by time alone. While the connection is down no lease is renewed that could be heard of, so none ends.
+// sweep looks at the states that change by time alone. While no lease is renewed that could be heard of, none ends.
 func (p *presence) sweep(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.edge.cfg.NATS.IsConnected() {
+	if p.unsure(now) {
 		for e, l := range p.leases {
 			if !l.until.IsZero() {
 				p.leases[e] = lease{until: now.Add(wire.LeaseTTL), at: l.at}

@@ -1,0 +1,104 @@
+package edge
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/confab-im/confab/subjects"
+	"github.com/confab-im/confab/subjects/wire"
+)
+
+// A store that was gone for longer than leases live ends all of them when it is back. No edge believes that of itself.
+func TestAnEdgeKnowsThatItIsAlive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	ada := r.connect(t, w, "ada", "web")
+	if _, err := ada.call("presence.watch", wire.UsersQuery{Users: []subjects.User{"ada"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	w.presence[subjects.LeaseKey("edge-a")] = nil
+	w.mu.Unlock()
+	_ = w.nc.Publish("im.presence."+subjects.LeaseKey("edge-a"), nil)
+	body, _ := wire.Marshal(wire.PresenceSetting{State: wire.StateAway})
+	_ = w.nc.Publish(subjects.BucketSubject(subjects.BucketPresence, subjects.SettingKey("ada")), body)
+	ada.state("ada", wire.StateAway) // and was not offline before
+}
+
+func TestLeasesProveNothingWhileNobodysIsPassedOn(t *testing.T) {
+	t.Parallel()
+	r := newWorld(t).edge()
+	p := &r.presence
+	eventually(t, "the store passes leases on", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.unsure(time.Now()) })
+	lease := func(e subjects.Edge, stands bool) {
+		t.Helper()
+		var data []byte
+		if stands {
+			data, _ = wire.Marshal(wire.Lease{Edge: e, At: wire.At(time.Now())})
+		}
+		if err := p.onLease(e, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive := func(what string, want bool) {
+		t.Helper()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if got := p.alive("edge-b", time.Now()); got != want {
+			t.Errorf("%s: another edge is alive: %v, want %v", what, got, want)
+		}
+	}
+	lease("edge-b", true)
+	p.mu.Lock()
+	p.echoed = time.Now().Add(-echoWithin - time.Second)
+	p.mu.Unlock()
+	lease("edge-b", false)
+	alive("the store passed nothing on for a while", true)
+	lease("edge-a", true)
+	lease("edge-b", false)
+	alive("the store is back, and the other had no time to renew its lease", true)
+	p.mu.Lock()
+	p.doubt = time.Time{}
+	p.mu.Unlock()
+	lease("edge-b", false)
+	alive("all had that time", false)
+}
+
+// A device that leaves while the store cannot be reached must not be shown as connected for as long as its edge lives.
+func TestDeparturesAreSaidAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	bob, ada := r.connect(t, w, "bob", "web"), r.connect(t, w, "ada", "web")
+	key := func(user subjects.User) string { return subjects.DeviceKey(user, "web") }
+	left := func(user subjects.User) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var record wire.DeviceRecord
+		return json.Unmarshal(w.presence[key(user)], &record) == nil && record.LeftAt != nil
+	}
+	sess := r.users.find("ada").list()[0].session.Load()
+	ada.close()
+	bob.close()
+	eventually(t, "the departures are written", func() bool { return left("ada") && left("bob") })
+	r.connect(t, w, "bob", "web")
+	eventually(t, "bob is back", func() bool { return !left("bob") })
+	said := func() bool {
+		r.presence.mu.Lock()
+		defer r.presence.mu.Unlock()
+		return len(r.presence.unsaid) == 0
+	}
+	eventually(t, "what has come back is forgotten", said)
+	w.mu.Lock()
+	delete(w.presence, key("ada")) // as if it had been lost on its way
+	w.mu.Unlock()
+	r.presence.remember(sess, wire.At(time.Now()))
+	r.unsure("reconnect")
+	eventually(t, "the lost departure is written again", func() bool { return left("ada") })
+	eventually(t, "and forgotten then", said)
+	if left("bob") {
+		t.Error("a device that came back is said to have left")
+	}
+}
