@@ -173,11 +173,11 @@ func messagesAsset(partition int) Asset {
 // pagesAsset takes no new pages when it is full, and lets none expire: what leaves a stream in these ways stays on the disk for a while, where no recall
 // could erase it any more. An operator may purge the stream at any time.
 func pagesAsset() Asset {
-	a := bucketAsset(subjects.BucketPages, "Full pages of messages, a cache", func(c *jetstream.StreamConfig, _ Profile) {
+	a := bucketAsset(subjects.BucketPages, "Full pages of messages, a cache", func(c *jetstream.StreamConfig, p Profile) {
 		c.MaxBytes = pagesBytes
 		c.MaxMsgSize = -1 // 64 entries; the server's max_payload bounds it
 		c.DenyDelete = false
-		c.Compression = jetstream.S2Compression
+		c.Compression = p.compression()
 	})
 	a.Cache = true
 	return a
