@@ -157,7 +157,7 @@ func (s *service) logout(ctx context.Context, call *functions.Call, in *wire.Log
 			return wire.Empty{}, stored(err)
 		}
 		if !known {
-			return wire.Empty{}, wire.Errorf(wire.NotFound, "There is no such session.")
+			return wire.Empty{}, s.ended(ctx, call.User, session)
 		}
 	}
 	if _, err := subjects.ParseDevice(session); err != nil {
@@ -174,12 +174,27 @@ func (s *service) hasSession(ctx context.Context, user subjects.User, id string)
 	return slices.ContainsFunc(sessions, func(s jetstream.Session) bool { return s.ID == id }), nil
 }
 
-// end closes one session: first what could make new tokens, then the tokens that there are.
+// ended answers a logout of a session that is not there: well where it was ended, so that a repeat whose first answer was lost is told so.
+func (s *service) ended(ctx context.Context, user subjects.User, session string) error {
+	if err := s.revocations.upTo(ctx, time.Now()); err != nil {
+		return stored(err)
+	}
+	if !s.revocations.Revoked(user, session, s.now().Add(s.config.MaxTokenTTL)) { // later than any logout of all sessions says
+		return wire.Errorf(wire.NotFound, "There is no such session.")
+	}
+	return nil
+}
+
+// end closes one session: first the tokens that there are, and a refresh looks for that, then what could make new ones. In this order a repeat after a
+// store that did not answer finds the session and completes it; in the other its tokens would stay good until they expire.
 func (s *service) end(ctx context.Context, user subjects.User, session string) error {
+	if err := s.revoke(ctx, wire.Revocation{User: user, Session: session}, s.tokenLife(session)); err != nil {
+		return err
+	}
 	if err := s.store.CloseSession(ctx, user, session); err != nil {
 		return fmt.Errorf("close a session: %w", err)
 	}
-	return s.revoke(ctx, wire.Revocation{User: user, Session: session}, s.tokenLife(session))
+	return nil
 }
 
 // endAll closes every session of a user, those of outside issuers too. The time up to which tokens end is later than the newest one, whatever

@@ -156,6 +156,32 @@ func TestLogoutOfOtherSessions(t *testing.T) {
 	w.identity(w.mustLogin("ada").Token)
 }
 
+// A logout whose store or whose instance went away half-way is repeated by its caller: the repeat completes it, and one that has nothing left to do is as good.
+func TestALogoutIsCompletedByItsRepeat(t *testing.T) {
+	w := newWorld(t)
+	w.conversations()
+	w.start(auth.Config{})
+	a, b := w.mustRegister("ada"), w.mustLogin("ada")
+	first, second := w.identity(a.Token), w.identity(b.Token)
+	revocations, err := w.store.Revocations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := wire.Revocation{User: "ada", Session: second.Session}
+	if err := revocations.Revoke(t.Context(), half, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for _, try := range []string{"a repeat of half a logout", "a repeat of a whole one"} {
+		w.expect(try, "", w.logout(first, wire.Logout{Session: second.Session}))
+	}
+	sessions, err := w.store.Sessions(t.Context(), "ada")
+	if err != nil || len(sessions) != 1 || sessions[0].ID != first.Session {
+		t.Errorf("the sessions afterwards are %+v, %v", sessions, err)
+	}
+	_, err = w.refresh(b.RefreshToken)
+	w.expect("a refresh", wire.Unauthenticated, err)
+}
+
 func TestLogoutOfAllBindsInstancesWithOtherClocks(t *testing.T) {
 	w := newWorld(t)
 	w.conversations()
