@@ -75,12 +75,23 @@ func (p Profile) compression() jetstream.StoreCompression {
 	return jetstream.S2Compression
 }
 
+// volatile returns how is kept what edges write again after a loss, so that no write needs to wait for a disk: in memory by several servers, which know of it as
+// long as one of them runs. A single server forgets with its memory also that there was a bucket, and nobody makes it again while programs run; it writes
+// to a file when it finds time.
+func (p Profile) volatile() (jetstream.StorageType, jetstream.PersistModeType) {
+	if p.Replicas > 1 {
+		return jetstream.MemoryStorage, jetstream.DefaultPersistMode
+	}
+	return jetstream.FileStorage, jetstream.AsyncPersistMode
+}
+
 // Asset is one stream or bucket of the table, as an operator sees it.
 type Asset struct {
 	Stream      string // the stream; of a bucket, the stream behind it
 	Bucket      string // the bucket; empty for other streams
 	Description string // at most 40 characters
 	View        string // a command that shows what is inside
+	Volatile    bool   // written anew by those whom it is about: it may be taken away and made again where it cannot be changed
 	Cache       bool   // made anew from the others as it is needed: a backup leaves it out, and a store without it works
 
 	shape func(c *jetstream.StreamConfig, p Profile)
@@ -123,12 +134,7 @@ func Assets() []Asset {
 			c.DenyDelete = false // the note of a removal is erased at once, so that members can be counted
 		}),
 		bucketAsset(subjects.BucketCursors, "Read and delivered marks", nil),
-		bucketAsset(subjects.BucketPresence, "Leases of edges, devices, settings", func(c *jetstream.StreamConfig, _ Profile) {
-			c.Storage = jetstream.MemoryStorage
-			c.RePublish = republish(subjects.BucketPresence, ">", subjects.AllPresence)
-			c.AllowMsgTTL = true
-			c.SubjectDeleteMarkerTTL = presenceMarkerTTL
-		}),
+		presenceAsset(),
 		bucketAsset(subjects.BucketSessions, "Refresh hashes, revocations, keys", func(c *jetstream.StreamConfig, _ Profile) {
 			c.AllowMsgTTL = true
 		}),
@@ -180,6 +186,18 @@ func pagesAsset() Asset {
 		c.Compression = p.compression()
 	})
 	a.Cache = true
+	return a
+}
+
+// presenceAsset is written at every connect, so a write must cost little.
+func presenceAsset() Asset {
+	a := bucketAsset(subjects.BucketPresence, "Leases of edges, devices, settings", func(c *jetstream.StreamConfig, p Profile) {
+		c.Storage, c.PersistMode = p.volatile()
+		c.RePublish = republish(subjects.BucketPresence, ">", subjects.AllPresence)
+		c.AllowMsgTTL = true
+		c.SubjectDeleteMarkerTTL = presenceMarkerTTL
+	})
+	a.Volatile = true
 	return a
 }
 

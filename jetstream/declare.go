@@ -89,8 +89,8 @@ func checkOverlap(ctx context.Context, js jetstream.JetStream) error {
 	return fmt.Errorf("declare the store: %w: take %s out of the subjects of %s", ErrOverlap, subjects.AllRPC, strings.Join(names, ", "))
 }
 
-// Keep declares the assets, and again whenever the connection comes back, until ctx ends: a server that ran alone and was started anew has
-// lost those that live in memory. It returns the error of the first time, and tells failed of later ones.
+// Keep declares the assets, and again whenever the connection comes back, until ctx ends: a server that was started anew may have another disk, or have lost the
+// presence bucket, which an earlier release kept in memory. It returns the error of the first time, and tells failed of later ones.
 func Keep(ctx context.Context, nc *nats.Conn, p Profile, failed func(error)) error {
 	// The channel holds one change; more of them while a declaration runs are the same news.
 	connected := nc.StatusChanged(nats.CONNECTED)
@@ -132,6 +132,15 @@ func declareAsset(ctx context.Context, js jetstream.JetStream, a Asset, p Profil
 			return fmt.Errorf("declare %s: %w", a.Stream, libraryError(err))
 		}
 		have := stream.CachedInfo().Config
+		if a.Volatile && (have.Storage != want.Storage || have.PersistMode != want.PersistMode) {
+			if have.Replicas != want.Replicas {
+				if err := js.DeleteStream(ctx, a.Stream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+					return fmt.Errorf("make %s anew: %w", a.Stream, libraryError(err))
+				}
+				continue
+			}
+			want.Storage, want.PersistMode = have.Storage, have.PersistMode // of an earlier release; it works until its server is started anew
+		}
 		if err := refuse(have, want); err != nil {
 			return fmt.Errorf("declare %s: %w", a.Stream, err)
 		}

@@ -91,6 +91,45 @@ func TestKeepMakesWhatARestartLost(t *testing.T) {
 	}
 }
 
+// Nobody declares again while programs run on a server of its own, so what a restart of it takes away would be gone for good.
+func TestPresenceOutlivesItsServer(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	store := server.Store(t)
+	server.Restart(t)
+	eventually(t, "the presence bucket after a restart", func() bool {
+		_, err := store.PresenceRecords(t.Context(), []subjects.User{"ada"})
+		return err == nil
+	})
+}
+
+// An earlier release kept presence in memory: that bucket is used while it is there, and made anew where it has to become another.
+func TestPresenceOfAnEarlierReleaseIsTakenOver(t *testing.T) {
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := subjects.BucketStream(subjects.BucketPresence)
+	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
+		Name: name, Subjects: []string{subjects.BucketSubject(subjects.BucketPresence, ">")}, Storage: natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxMsgSize: 1 << 10, Duplicates: time.Minute, AllowMsgTTL: true, AllowRollup: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := stream.CachedInfo().Config; c.Storage != natsjs.MemoryStorage || c.RePublish == nil {
+		t.Errorf("the bucket is %+v", c)
+	}
+}
+
 // A seq would be given twice if the newest entry of a conversation could vanish.
 func TestMessagesAreNeverDiscarded(t *testing.T) {
 	server := jetstreamtest.Start(t)
