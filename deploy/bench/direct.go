@@ -39,7 +39,7 @@ func direct(ctx context.Context, r *run) (err error) {
 	d.capacity(ctx)
 	d.hold(ctx)
 	d.quarter(ctx)
-	r.report.Lost += m.missing(ctx)
+	m.tell(ctx, r.report)
 	d.tell()
 	r.used(s.process, bare)
 	return nil
@@ -197,7 +197,7 @@ func (d *duel) offerIn(ctx context.Context, p *phase, l load, rate float64, curv
 		curve.Points = append(curve.Points, Point{rate, o.rate, o.latency.Latencies()})
 	}
 	if elsewhere != nil {
-		d.mail.missing(ctx) // the last ones are on their way
+		d.mail.missing(ctx, arriveWithin) // the last ones are on their way
 		elsewhere.Points = append(elsewhere.Points, Point{rate, o.rate, p.latency.Latencies()})
 	}
 	return o

@@ -53,7 +53,7 @@ func fanOut(ctx context.Context, r *run) (err error) {
 			return err
 		}
 	}
-	r.report.Lost += c.mail.missing(ctx)
+	c.mail.tell(ctx, r.report)
 	f.confab.X, f.floor.X = "members", "members"
 	r.report.Curves = append(r.report.Curves, f.floor, f.confab)
 	r.report.note("%d sockets in groups of each size; a message counts as done when it is acknowledged and every member has it, the sender too; the next follows then.", n)

@@ -23,9 +23,8 @@ type mail struct {
 	run   uint32 // in client ids, so that those of another mail are not taken for this one's
 	text  string
 
-	phase     atomic.Pointer[phase]
-	delivered atomic.Uint64
-	acked     atomic.Uint64
+	phase   atomic.Pointer[phase]
+	repeats atomic.Uint64
 }
 
 // phase is what is measured at the moment: deliveries of messages that were due from a time on.
@@ -84,7 +83,23 @@ func (m *mail) send(number int, due time.Time, done func(error), whole func()) {
 	data = append(append(data, `{"conversation":"`...), l.conversation...)
 	data = appendClientID(append(data, `","client_id":"`...), m.run, uint32(number), count)
 	data = append(append(append(data, `","body":{"text":"`...), m.text...), `"}}`...)
+	m.deliver(l, count, due, data, done)
+}
+
+// Repeats of messages of which nobody knows whether they were stored, as the protocol asks of clients: with the same client id.
+const (
+	repeatAfter  = 200 * time.Millisecond
+	repeatWithin = time.Minute // of when the message was due
+)
+
+// deliver makes the call of a message, and again while its outcome is unknown.
+func (m *mail) deliver(l *lane, count uint32, due time.Time, data []byte, done func(error)) {
 	err := l.from.call("send.post", data, func(_ []byte, err error) {
+		if unknown(err) && time.Since(due) < repeatWithin {
+			m.repeats.Add(1)
+			time.AfterFunc(repeatAfter, func() { m.deliver(l, count, due, data, done) })
+			return
+		}
 		if err == nil {
 			m.acknowledged(l, count)
 		}
@@ -109,7 +124,6 @@ func (l *lane) enter(due time.Time, whole func()) uint32 {
 }
 
 func (m *mail) acknowledged(l *lane, count uint32) {
-	m.acked.Add(1)
 	l.mu.Lock()
 	slot := &l.sent[count%underWay]
 	var whole func()
@@ -141,7 +155,6 @@ func (m *mail) receive(number int, count uint32) {
 		whole = slot.done
 	}
 	l.mu.Unlock()
-	m.delivered.Add(1)
 	if p := m.phase.Load(); p != nil && !due.Before(p.from) {
 		p.latency.Record(now.Sub(due))
 	}
@@ -159,9 +172,17 @@ func (m *mail) lane(entry []byte) (lane int, count uint32, ok bool) {
 // arriveWithin bounds the way of an acknowledged message to a socket that is there: an edge looks for what it missed every two seconds.
 const arriveWithin = 30 * time.Second
 
-// missing waits until everything that was acknowledged has arrived everywhere, and returns how many deliveries never came.
-func (m *mail) missing(ctx context.Context) uint64 {
-	end := time.Now().Add(arriveWithin)
+// tell says what became of the messages, at the end of a scenario.
+func (m *mail) tell(ctx context.Context, r *ScenarioReport) {
+	r.Lost += m.missing(ctx, arriveWithin)
+	if n := m.repeats.Load(); n > 0 {
+		r.note("%d messages were sent again, since the answer left open whether they were stored; that counts as latency.", n)
+	}
+}
+
+// missing waits until everything that was acknowledged has arrived everywhere, at most within a time, and returns how many deliveries have not come.
+func (m *mail) missing(ctx context.Context, within time.Duration) uint64 {
+	end := time.Now().Add(within)
 	for {
 		var left uint64
 		for _, l := range m.lanes {

@@ -74,13 +74,14 @@ func mixed(ctx context.Context, r *run) (err error) {
 		o := all.paced(ctx, rate)
 		r.report.failed("bare publishes", b)
 		r.report.failed("a mixed day", o)
-		r.report.Lost += d.mail.missing(ctx)
+		d.mail.missing(ctx, arriveWithin) // the last ones are on their way
 		rates, used, bareUsed = append(rates, o.rate), append(used, o.perOperation()), append(bareUsed, b.perOperation())
 		published, arrived = append(published, milliseconds(b.latency.Quantile(.5))), append(arrived, milliseconds(phase.latency.Quantile(.5)))
 		if o.swamped {
 			r.report.note("Round %d was given up: more and more waited.", round+1)
 		}
 	}
+	d.mail.tell(ctx, r.report)
 	d.tell(rates, used, bareUsed, published, arrived)
 	r.report.note("%d people, each with a partner, a group of %d and five watched; %d things a second each, at random: %s.", n, d.size, mixedEach, shares())
 	r.report.note("The floor publishes as many messages a second as the day has; its processor time is that of a message, and the day's that of a thing.")

@@ -41,7 +41,7 @@ func history(ctx context.Context, r *run) (err error) {
 	err = m.fill(ctx, r, each)
 	stop()
 	if err == nil {
-		err = s.asked(ctx)
+		err = s.startUp(ctx, r, n*each)
 	}
 	if err != nil {
 		return err
@@ -62,9 +62,26 @@ func history(ctx context.Context, r *run) (err error) {
 	h := reading{r: r, mail: m, stored: 2 * each, records: records}
 	h.measure(ctx, s.watched(), bare)
 	h.meanwhile(ctx)
-	r.report.Lost += m.missing(ctx)
+	m.tell(ctx, r.report)
 	r.report.note("%d messages in %d conversations; pages of %d before a random message, by %d readers at once. The floor reads one record of the size of a page by its place.", n*each, n/2, historyPage, historyReaders)
 	r.used(s.process, bare)
+	return nil
+}
+
+// startUp restarts a child that was filled, and takes the time until clients can connect.
+func (s *system) startUp(ctx context.Context, r *run, stored int) error {
+	if s.process == nil {
+		return nil
+	}
+	if err := s.down(); err != nil {
+		return err
+	}
+	s.always = r.syncAlways()
+	begun := time.Now()
+	if err := s.start(ctx, "127.0.0.1:0"); err != nil {
+		return err
+	}
+	r.report.figure(fmt.Sprintf("start with %s messages stored", number(float64(stored))), "s", []float64{time.Since(begun).Seconds()}, nil, goal{})
 	return nil
 }
 

@@ -108,16 +108,6 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// alive returns an error once the process has ended.
-func (p *process) alive() error {
-	select {
-	case <-p.ended:
-		return fmt.Errorf("%s ended by itself (%s): %s", p.name, p.cmd.ProcessState, p.words)
-	default:
-		return nil
-	}
-}
-
 // pid returns the number of the process.
 func (p *process) pid() int { return p.cmd.Process.Pid }
 

@@ -146,15 +146,6 @@ func (s *system) watched() []*process {
 	return []*process{s.process}
 }
 
-// memory returns what is resident of the child.
-func (s *system) memory() Memory {
-	if s.process == nil {
-		return Memory{}
-	}
-	m, _ := memoryOf(s.process.pid()) // nothing where it is unknown
-	return m
-}
-
 // atOnce is how many people sign up or connect at once while a scenario is prepared.
 const atOnce = 64
 
@@ -200,24 +191,27 @@ const (
 	tokenLife    = 12 * time.Hour
 )
 
-// patiently repeats what is prepared, for a minute, while nobody knows whether it was done: what is made here may be made twice.
+// patiently repeats what is prepared, for a minute, while nobody knows whether it was done, or nobody could be reached: what is made here may be made twice.
 func patiently(ctx context.Context, do func() error) error {
 	for end := time.Now().Add(answerWithin); ; {
 		err := do()
-		if err == nil || !unknown(err) || time.Now().After(end) || ctx.Err() != nil {
+		if err == nil || refused(err) || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}
 		wait(ctx, 500*time.Millisecond)
 	}
 }
 
-// unknown reports whether an error leaves open what became of a call.
+// refused reports whether an error is an answer that says that nothing was done.
+func refused(err error) bool {
+	_, answered := errors.AsType[*wire.Error](err)
+	return answered && !unknown(err)
+}
+
+// unknown reports whether an error is an answer that leaves open what became of a call.
 func unknown(err error) bool {
-	switch wire.CodeOf(err) {
-	case wire.Unavailable, wire.Timeout, wire.StorageUnavailable, wire.Internal:
-		return true
-	}
-	return false
+	e, answered := errors.AsType[*wire.Error](err)
+	return answered && (e.Code == wire.Unavailable || e.Code == wire.Timeout || e.Code == wire.StorageUnavailable || e.Code == wire.Internal)
 }
 
 // known asks whose a token is.
