@@ -64,6 +64,16 @@ type Tail struct {
 // Mark returns the tail's place in the conversation.
 func (t Tail) Mark() wire.Mark { return wire.Mark{Seq: t.Seq, Count: t.Count} }
 
+// Lean returns the tail as it is worth remembering for the next append: without the entry itself, which takes up to 64 KiB, unless something is still to be
+// recorded of it.
+func (t Tail) Lean() Tail {
+	t.Payload = nil
+	if t.open == nil {
+		t.newest = nil
+	}
+	return t
+}
+
 // Poster returns the newest post of a user if the user is among the latest authors. It marks the conversation as read up to there; the
 // read mark of a user is the larger one of this and the user's cursor.
 func (t Tail) Poster(u subjects.User) (wire.Mark, bool) { return t.posters.find(u) }
@@ -87,6 +97,21 @@ func (s *Store) tailAtLeast(ctx context.Context, c subjects.Conversation, seq wi
 		return s.Tail(ctx, c)
 	}
 	return tail, err
+}
+
+// LiveTail returns the tail that a live copy shows: the one that the store itself republished, for a copy that was said again does not tell where the
+// entry is stored. It may be older than what is known; that of a conversation's newest entry is as good as one that was read.
+func (s *Store) LiveTail(c subjects.Conversation, copied *nats.Msg) (tail Tail, ok bool) {
+	msg, err := directMsg(copied) // republished messages have the same fields
+	if err != nil || msg.Subject != subjects.Message(c) || !wire.IsEntryOf(c, msg.Data) {
+		return Tail{}, false
+	}
+	e, err := parseEntry(msg)
+	if err != nil {
+		return Tail{}, false
+	}
+	tail, err = e.tail(c)
+	return tail, err == nil
 }
 
 // maxForeign is how many messages that are no entries are looked behind. Who is refused the subject of a conversation can have an acknowledgement or a copy of

@@ -189,8 +189,8 @@ var subscribing = map[string]string{
 	"im.rpc.send.post im-send":  "send",
 	"im.rpc.send.post im-other": nobody,
 	"im.rpc.auth.login im-auth": "auth",
-	"im.live.>":                 "edge viewer " + starters,
-	"im.live.g.x":               "edge viewer " + starters,
+	"im.live.>":                 "edge send viewer " + starters,
+	"im.live.g.x":               "edge send viewer " + starters,
 	"im.signal.>":               "edge",
 	"im.user.ada":               "edge",
 	"im.user.>":                 "edge", // a server takes the > for a token that * allows; nothing of ours is deeper

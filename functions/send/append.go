@@ -62,7 +62,12 @@ func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 			return appended, nil
 		}
 		s.tails.drop(e.conversation)
+		behind := known && errors.Is(err, jetstream.ErrTailMoved)
 		known = false
+		if behind { // what was remembered: no sign of many writers at once, which the pause is for
+			s.others.hear(e.conversation)
+			continue
+		}
 		if unanswered(err) {
 			open = err
 		}
@@ -100,9 +105,8 @@ func (s *sender) try(ctx context.Context, e entry, tail jetstream.Tail) (jetstre
 
 // settle remembers the new tail, and says an entry again on the live subject where the store does not: after a retry and for a duplicate.
 func (s *sender) settle(c subjects.Conversation, appended jetstream.Appended, retried bool) {
-	tail := appended.Tail
-	tail.Payload = nil // up to 16 KiB that no append looks at
-	s.tails.put(c, tail)
+	// Another instance may have appended since, and have been heard.
+	s.tails.putUnless(c, appended.Tail.Lean(), func(heard jetstream.Tail) bool { return heard.Seq > appended.Tail.Seq })
 	if !retried && !appended.Duplicate {
 		return
 	}

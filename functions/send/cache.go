@@ -33,10 +33,16 @@ func (c *cache[K, V]) get(key K) (value V, ok bool) {
 	return element.Value.(item[K, V]).value, true
 }
 
-func (c *cache[K, V]) put(key K, value V) {
+func (c *cache[K, V]) put(key K, value V) { c.putUnless(key, value, func(V) bool { return false }) }
+
+// putUnless is put, but where better says of the value that is there that it is, that one stays.
+func (c *cache[K, V]) putUnless(key K, value V, better func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if element, ok := c.entries[key]; ok {
+		if better(element.Value.(item[K, V]).value) {
+			value = element.Value.(item[K, V]).value
+		}
 		element.Value = item[K, V]{key, value}
 		c.order.MoveToFront(element)
 		return
@@ -45,6 +51,15 @@ func (c *cache[K, V]) put(key K, value V) {
 	if c.order.Len() > c.size {
 		oldest := c.order.Remove(c.order.Back()).(item[K, V])
 		delete(c.entries, oldest.key)
+	}
+}
+
+// change replaces the value of a key that is there, without using it.
+func (c *cache[K, V]) change(key K, next func(V) V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[key]; ok {
+		element.Value = item[K, V]{key, next(element.Value.(item[K, V]).value)}
 	}
 }
 

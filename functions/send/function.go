@@ -96,6 +96,7 @@ func Function(cfg Config) functions.Function {
 			context.AfterFunc(ctx, store.Close)
 			s := newSender(cfg.withDefaults(), store, env)
 			go s.watch(ctx, env)
+			go s.others.run(ctx)
 			return functions.Handlers{
 				MethodPost:   s.counted(functions.Handle(s.post)),
 				MethodEdit:   s.counted(functions.Handle(s.edit)),
@@ -118,14 +119,17 @@ type sender struct {
 	tails     *cache[subjects.Conversation, jetstream.Tail]
 	decisions *cache[seat, standing]
 	stored    atomic.Int64 // calls that were answered without an error, for watch
+	others    *others
 }
 
 func newSender(cfg Config, store *jetstream.Store, env functions.Env) *sender {
 	window := store.Dedupe()
-	return &sender{
+	s := &sender{
 		store: store, nats: env.NATS, log: env.Log, now: env.Now,
 		oldest:    window - min(cfg.Margin, window/2),
 		tails:     newCache[subjects.Conversation, jetstream.Tail](cfg.Tails),
 		decisions: newCache[seat, standing](cfg.Decisions),
 	}
+	s.others = newOthers(s)
+	return s
 }
