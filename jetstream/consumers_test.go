@@ -60,11 +60,16 @@ func pull(t *testing.T, nc *nats.Conn, stream string, n int) []string {
 	return acks
 }
 
+// backlog waits for a backlog: a consumer hears of what is stored a moment after it was acknowledged.
 func backlog(t *testing.T, nc *nats.Conn, want int) {
 	t.Helper()
-	if got, err := jetstream.Backlog(t.Context(), nc, "counter"); err != nil || got != want {
-		t.Errorf("the backlog is %d, %v; want %d", got, err, want)
-	}
+	eventually(t, fmt.Sprint("a backlog of ", want), func() bool {
+		got, err := jetstream.Backlog(t.Context(), nc, "counter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got == want
+	})
 }
 
 func TestAFunctionGetsWhatIsStoredAfterItsDeclaration(t *testing.T) {
