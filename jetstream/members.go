@@ -254,32 +254,55 @@ func (s *Store) CountMembers(ctx context.Context, c subjects.Conversation) (int,
 // Memberships returns all conversations of a user, in ascending order of conversation: direct ones as they are listed, the others as the
 // conversation's side has them now, so that what a crash left in a listing shows nothing. It sees every change that was acknowledged before.
 func (s *Store) Memberships(ctx context.Context, u subjects.User) ([]Member, error) {
-	listed, err := s.fresh(ctx, subjects.BucketMembers, subjects.MembershipsPattern(u))
-	if err != nil {
-		return nil, fmt.Errorf("read the memberships of %s: %w", u, err)
-	}
-	members, err := decodeMembers(listed)
+	listed, err := s.Listed(ctx, u)
 	if err != nil {
 		return nil, err
 	}
+	return s.Confirm(ctx, u, listed)
+}
+
+// Listed returns the conversations that a user has in a list, in ascending order of conversation: direct ones, which nobody leaves, and groups and
+// channels that the user may have left, whose memberships Confirm reads. It sees every change that was acknowledged before.
+func (s *Store) Listed(ctx context.Context, u subjects.User) ([]Member, error) {
+	// The keys say it all, and cost a third of the records.
+	listed, err := s.keys(ctx, subjects.BucketStream(subjects.BucketMembers), subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipsPattern(u)))
+	if err != nil {
+		return nil, fmt.Errorf("read what %s has listed: %w", u, err)
+	}
+	members := make([]Member, len(listed))
+	prefix := len(subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipKey(u, "")))
+	for i, subject := range listed {
+		members[i] = Member{Conversation: subjects.Conversation(subject[prefix:]), User: u}
+		if members[i].Conversation.Kind() == subjects.KindDirect {
+			members[i].Role, members[i].JoinedSeq = wire.RoleMember, 1
+		}
+	}
+	return members, nil
+}
+
+// Confirm returns those of the listed conversations that a user is in, as Memberships does, in the same order.
+func (s *Store) Confirm(ctx context.Context, u subjects.User, listed []Member) ([]Member, error) {
 	var keys []string
-	for _, m := range members {
-		if m.Conversation.Kind() != subjects.KindDirect {
+	members := make([]Member, 0, len(listed))
+	for _, m := range listed {
+		if m.Conversation.Kind() == subjects.KindDirect {
+			members = append(members, m)
+		} else {
 			keys = append(keys, m.key())
 		}
 	}
-	members = slices.DeleteFunc(members, func(m Member) bool { return m.Conversation.Kind() != subjects.KindDirect })
-	if len(keys) > 0 {
-		found, err := s.fresh(ctx, subjects.BucketMembers, keys...)
-		if err != nil {
-			return nil, fmt.Errorf("read the memberships of %s: %w", u, err)
-		}
-		others, err := decodeMembers(found)
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, others...)
+	if len(keys) == 0 {
+		return members, nil
 	}
+	found, err := s.fresh(ctx, subjects.BucketMembers, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("read the memberships of %s: %w", u, err)
+	}
+	others, err := decodeMembers(found)
+	if err != nil {
+		return nil, err
+	}
+	members = append(members, others...)
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Conversation, b.Conversation) })
 	return members, nil
 }

@@ -12,86 +12,100 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// heads answers with the caller's conversations that have an entry, in ascending order of id. The memberships are read once more after the
-// heads, and only what both readings agree on is answered: so no head is newer than a removal.
+// heads answers with the caller's conversations that have an entry, in ascending order of id. Which ones the user is in is read after the heads: so no head
+// is newer than a removal.
 func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.HeadsQuery) (wire.Heads, error) {
 	answer := wire.Heads{Conversations: []wire.ConversationHead{}}
-	members, err := r.memberships(ctx, call.User)
+	listed, err := r.store.Listed(ctx, call.User)
 	if err != nil {
-		return answer, err
+		return answer, unavailable("read the list", err)
 	}
-	members, more := cut(members, in.After, in.Limit)
-	if len(members) == 0 {
+	listed, more := cut(listed, in.After, in.Limit)
+	if len(listed) == 0 {
 		return answer, nil
 	}
 	if more {
-		answer.Next = members[len(members)-1].Conversation
+		answer.Next = listed[len(listed)-1].Conversation
 	}
-	l, err := r.look(ctx, call.User, members)
+	l, err := r.look(ctx, call.User, listed)
 	if err != nil {
 		return answer, err
 	}
-	now, err := r.memberships(ctx, call.User)
-	if err != nil {
-		return answer, err
-	}
-	still := make(map[subjects.Conversation]jetstream.Member, len(now))
-	for _, m := range now {
-		still[m.Conversation] = m
-	}
-	for _, m := range members {
+	for _, m := range l.members {
 		tail, begun := l.tails[m.Conversation]
-		if after, ok := still[m.Conversation]; !begun || !ok || after.JoinedSeq != m.JoinedSeq {
-			continue
+		if begun && tail.Seq < m.JoinedSeq { // from a replica that was behind, or from before the user came
+			if m, tail, err = r.again(ctx, m); err != nil {
+				return answer, err
+			}
 		}
-		answer.Conversations = append(answer.Conversations, head(m, tail, l.cursors[m.Conversation], l.records[m.Conversation].Title))
+		if begun && takesPart(m) && tail.Seq >= m.JoinedSeq {
+			answer.Conversations = append(answer.Conversations, head(m, tail, l.cursors[m.Conversation], l.records[m.Conversation].Title))
+		}
 	}
 	return fitHeads(answer), nil
+}
+
+// takesPart reports whether a membership is one: not about to begin, and not about to end.
+func takesPart(m jetstream.Member) bool {
+	return m.Role != "" || m.Conversation.Kind() == subjects.KindDirect
+}
+
+// again reads a head from the leader, and then the membership; one that has ended has no role.
+func (r *reader) again(ctx context.Context, m jetstream.Member) (jetstream.Member, jetstream.Tail, error) {
+	tail, err := r.store.Tail(ctx, m.Conversation)
+	if err != nil {
+		return m, tail, unavailable("read a head", err)
+	}
+	if m.Conversation.Kind() == subjects.KindDirect {
+		return m, tail, nil
+	}
+	now, err := r.store.Member(ctx, m.Conversation, m.User)
+	switch {
+	case errors.Is(err, jetstream.ErrNotFound):
+		m.Role = ""
+		return m, tail, nil
+	case err != nil:
+		return m, tail, unavailable("read a membership", err)
+	}
+	return now, tail, nil
 }
 
 // looks is what is read of many conversations for one user.
 type looks struct {
 	tails   map[subjects.Conversation]jetstream.Tail
+	members []jetstream.Member
 	cursors map[subjects.Conversation]jetstream.Cursor
 	records map[subjects.Conversation]jetstream.Conversation
 }
 
-// look reads what the list says of conversations, all at once.
-func (r *reader) look(ctx context.Context, u subjects.User, members []jetstream.Member) (l looks, err error) {
-	ids := make([]subjects.Conversation, len(members))
-	for i, m := range members {
+// look reads what the list says of conversations: the heads first, and then everything else at once. Who has posted what is the head has read all, whatever
+// the cursor says, so only the other cursors are read.
+func (r *reader) look(ctx context.Context, u subjects.User, listed []jetstream.Member) (l looks, err error) {
+	ids := make([]subjects.Conversation, len(listed))
+	for i, m := range listed {
 		ids[i] = m.Conversation
+	}
+	if l.tails, err = r.store.Heads(ctx, ids); err != nil {
+		return l, unavailable("read the heads", err)
+	}
+	var reading []subjects.Conversation
+	for c, tail := range l.tails {
+		if own, ok := tail.Poster(u); !ok || own.Seq < tail.Seq {
+			reading = append(reading, c)
+		}
 	}
 	var (
 		failures [3]error
 		all      sync.WaitGroup
 	)
-	all.Go(func() { l.tails, failures[0] = r.store.Heads(ctx, ids) })
-	all.Go(func() { l.cursors, failures[1] = r.store.Cursors(ctx, u, ids) })
-	all.Go(func() { l.records, failures[2] = r.store.Conversations(ctx, grouped(ids)) })
+	all.Go(func() { l.cursors, failures[0] = r.store.Cursors(ctx, u, reading) })
+	all.Go(func() { l.records, failures[1] = r.store.Conversations(ctx, grouped(ids)) })
+	l.members, failures[2] = r.store.Confirm(ctx, u, listed)
 	all.Wait()
 	if err := errors.Join(failures[:]...); err != nil {
 		return l, unavailable("read the list", err)
 	}
-	for _, m := range members {
-		if tail, begun := l.tails[m.Conversation]; begun && tail.Seq < m.JoinedSeq { // from a replica that was behind
-			if l.tails[m.Conversation], err = r.store.Tail(ctx, m.Conversation); err != nil {
-				return l, unavailable("read a head", err)
-			}
-		}
-	}
 	return l, nil
-}
-
-// memberships returns the conversations of a user, without those that the user is only about to be in or not to be in any more.
-func (r *reader) memberships(ctx context.Context, u subjects.User) ([]jetstream.Member, error) {
-	members, err := r.store.Memberships(ctx, u)
-	if err != nil {
-		return nil, unavailable("read the memberships", err)
-	}
-	return slices.DeleteFunc(members, func(m jetstream.Member) bool {
-		return m.Role == "" && m.Conversation.Kind() != subjects.KindDirect
-	}), nil
 }
 
 // cut returns at most limit of the members after a conversation, and whether there are more. They are in ascending order of conversation.

@@ -178,3 +178,38 @@ func BenchmarkPages(b *testing.B) {
 		measure(b, func(int) { s.ask(wire.PageQuery{Conversation: pick(1), Limit: 50, Before: &before}) })
 	})
 }
+
+// BenchmarkHeads lists 200 conversations, half of them direct.
+func BenchmarkHeads(b *testing.B) {
+	w := newWorld(b, "ada", "bob")
+	for i := range 100 {
+		other := subjects.User(fmt.Sprintf("u%03d", i))
+		if _, err := w.store.CreateUser(b.Context(), jetstream.User{User: other, Created: wire.At(time.Now())}); err != nil {
+			b.Fatal(err)
+		}
+		c, err := subjects.Direct("ada", other)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range 3 {
+			w.post("ada", c, "to one")
+			w.post("bob", w.group(fmt.Sprintf("g%d-%d", i, time.Now().UnixNano()%1000), "bob"), "not ada's")
+		}
+		w.post("ada", w.group(fmt.Sprintf("a%d", i), "ada", "bob"), "to some")
+	}
+	b.Run("get of one", func(b *testing.B) {
+		measure(b, func(int) {
+			if _, err := w.store.UserExists(b.Context(), "ada"); err != nil {
+				b.Error(err)
+			}
+		})
+	})
+	b.Run("heads of 200", func(b *testing.B) {
+		measure(b, func(int) {
+			answer, err := w.caller.Call(b.Context(), history.Name, history.MethodHeads, functionstest.As("ada").Header(), []byte("{}"))
+			if err != nil || len(answer) < 200*100 {
+				b.Errorf("%d bytes, %v", len(answer), err)
+			}
+		})
+	})
+}
