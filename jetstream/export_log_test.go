@@ -77,6 +77,23 @@ func (p *Pages) Distrust() {
 		item.value = &k
 		e.Value = item
 	}
+	p.logs.mu.Lock()
+	defer p.logs.mu.Unlock()
+	for e := p.logs.order.Front(); e != nil; e = e.Next() {
+		memo := e.Value.(lruItem[subjects.Conversation, *logMemo]).value
+		memo.mu.Lock()
+		memo.proof = memo.proof.Add(-trusted)
+		memo.mu.Unlock()
+	}
+}
+
+// First returns the message that would be the first entry of a conversation.
+func (s *Store) First(c subjects.Conversation, d Draft) (*nats.Msg, error) {
+	_, next, _, err := s.compose(c, Tail{}, &d, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{Subject: subjects.Message(c), Header: next.newest.header, Data: next.Payload}, nil
 }
 
 // BeginSeal claims and reads a page, and returns what writes its record.

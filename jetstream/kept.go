@@ -31,7 +31,7 @@ type keptPage struct {
 // keptAmends is a page's record as the bucket has it.
 type keptAmends struct {
 	record *storedAmends // nil = not known; never changed
-	tail   uint64        // the stream sequence of a tail that was read before the record
+	stamp  stamp         // of a tail that was read before the record
 	read   time.Time
 }
 

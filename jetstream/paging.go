@@ -1,11 +1,11 @@
 package jetstream
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/confab-im/confab/subjects"
@@ -15,23 +15,26 @@ import (
 const (
 	// trusted is how long a page is answered from memory before it is looked whether the log still has it.
 	trusted = 10 * time.Second
-	// keptTails is how many tails are remembered, of 2 to 4 KiB each.
-	keptTails = 2048
+	// recordTrusted is how long a page's record is answered from memory where no entry has changed the page, as the tails say that were seen.
+	recordTrusted = time.Minute
+	// keptLogs is of how many conversations the tail is remembered, 2 to 4 KiB each.
+	keptLogs = 2048
 )
 
 // Pages reads pages of conversations as Store.Page does, and cheaper the second time: it remembers pages in memory, and seals full ones in IM_PAGES. An
-// answer holds what the log says at that moment: every one begins with a read of the tail, and what later entries changed is read again as soon as there
-// is a newer tail. Only what retention takes may be answered for 10 seconds more. It is safe for concurrent use.
+// answer holds what the log says at that moment: every one begins with a read of the tail, and what later entries changed is read again unless the tails
+// that were seen since say that no entry changed it. Only what retention takes may be answered for 10 seconds more. It is safe for concurrent use.
 type Pages struct {
 	s      *Store
 	kept   *lru[pageID, *keptPage]
-	tails  *lru[subjects.Conversation, Tail]
+	logs   *lru[subjects.Conversation, *logMemo]
+	chains atomic.Uint64 // numbers of chains given so far
 	sealer sealer
 }
 
 // NewPages returns a reader over a store that remembers pages of at most bytes of memory together.
 func NewPages(s *Store, bytes int) *Pages {
-	p := &Pages{s: s, kept: newLRU[pageID, *keptPage](bytes), tails: newLRU[subjects.Conversation, Tail](keptTails)}
+	p := &Pages{s: s, kept: newLRU[pageID, *keptPage](bytes), logs: newLRU[subjects.Conversation, *logMemo](keptLogs)}
 	p.sealer.init()
 	return p
 }
@@ -39,18 +42,19 @@ func NewPages(s *Store, bytes int) *Pages {
 // Page returns the part of a conversation that a validated query asks for, as Store.Page does. The first visible seq, 0 counts as 1, is what see
 // returns, which is called after the tail was read: so what it decides is not older than what is answered. Its error is returned as it is.
 func (p *Pages) Page(ctx context.Context, q wire.PageQuery, see func(context.Context) (wire.Seq, error)) (wire.Page, error) {
-	tail, err := p.tail(ctx, q.Conversation, known(q))
+	memo := p.log(q.Conversation)
+	state, err := p.state(ctx, q.Conversation, memo, known(q))
 	if err != nil {
 		return wire.Page{}, fmt.Errorf("read a page of %s: %w", q.Conversation, err)
 	}
 	// What is remembered must not be what a replica had a moment ago: it would be answered for longer than a moment.
 	leader := q.AtLeast > 0 || p.s.layout.Replicas > 1
-	v := &viewing{p: p, r: p.s.reader(q.Conversation, leader), tail: tail, now: time.Now()}
+	v := &viewing{p: p, r: p.s.reader(q.Conversation, leader), memo: memo, state: state, tail: state.tail, now: time.Now()}
 	var (
 		from    wire.Seq
 		refusal error
 	)
-	if lo, hi := window(q, 1, tail.Seq); q.Time == nil && lo <= hi && !v.ready(lo, hi) {
+	if lo, hi := window(q, 1, v.tail.Seq); q.Time == nil && lo <= hi && !v.ready(lo, hi) {
 		var seeing sync.WaitGroup
 		seeing.Go(func() { from, refusal = see(ctx) })
 		v.failed = v.provide(ctx, lo, hi)
@@ -68,28 +72,12 @@ func (p *Pages) Page(ctx context.Context, q wire.PageQuery, see func(context.Con
 	return page, nil
 }
 
-// tail returns a tail that knows of a seq, as Store.tailAtLeast does. One that was read before is not parsed again.
-func (p *Pages) tail(ctx context.Context, c subjects.Conversation, seq wire.Seq) (Tail, error) {
-	msg, err := p.s.lastDirect(ctx, subjects.StreamOf(c), subjects.Message(c))
-	tail, known := p.tails.get(c)
-	if err != nil || !known || tail.stream != msg.Sequence || !bytes.Equal(tail.Payload, msg.Data) {
-		if tail, err = p.s.tailOf(ctx, c, msg, err); err != nil {
-			return Tail{}, err
-		}
-		if tail.Seq > 0 && tail.foreign == 0 {
-			p.tails.put(c, tail, 1)
-		}
-	}
-	if tail.Seq < seq {
-		return p.s.Tail(ctx, c)
-	}
-	return tail, nil
-}
-
 // viewing is one call of Page. One goroutine uses it.
 type viewing struct {
 	p      *Pages
 	r      *reader
+	memo   *logMemo
+	state  *logState
 	tail   Tail
 	now    time.Time
 	pages  map[uint64]*keptPage // what this call has found
@@ -148,8 +136,13 @@ func (v *viewing) keep() {
 }
 
 // current reports whether no entry can have changed a page since its record was read. What the tail itself changes is folded for each answer.
-func (v *viewing) current(k *keptPage) bool {
-	return k.amends.record != nil && k.amends.tail == v.tail.stream && v.now.Sub(k.amends.read) < trusted
+func (v *viewing) current(page uint64, k *keptPage) bool {
+	return k.amends.record != nil && k.amends.stamp == v.state.stamp(page) && v.now.Sub(k.amends.read) < recordTrusted
+}
+
+// proven reports whether a page was found in the log a moment ago.
+func (v *viewing) proven(page uint64, k *keptPage) bool {
+	return v.now.Sub(k.proven) < trusted || v.memo.isProven(firstOf(page), v.now)
 }
 
 // ready reports whether all of a range can be answered from memory, and takes it from there.
@@ -160,7 +153,7 @@ func (v *viewing) ready(lo, hi wire.Seq) bool {
 	all := true
 	for page := pageOf(lo); page <= pageOf(hi); page++ {
 		k := v.kept(page)
-		all = all && k != nil && v.current(k) && v.now.Sub(k.proven) < trusted && k.lack(max(lo, firstOf(page)), min(hi, lastOf(page))) == 0
+		all = all && k != nil && v.current(page, k) && v.proven(page, k) && k.lack(max(lo, firstOf(page)), min(hi, lastOf(page))) == 0
 	}
 	return all
 }

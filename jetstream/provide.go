@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 
 	"github.com/confab-im/confab/subjects"
@@ -50,7 +48,10 @@ func (v *viewing) provide(ctx context.Context, lo, hi wire.Seq) error {
 		return err
 	}
 	for page, record := range records {
-		v.edit(page).amends = keptAmends{record: record, tail: v.tail.stream, read: v.now}
+		v.edit(page).amends = keptAmends{record: record, stamp: v.state.stamp(page), read: v.now}
+		if record.revision == 0 {
+			v.memo.cleaned(page, v.state, v.now)
+		}
 	}
 	v.learn(n.single)
 	if err := v.unseal(ctx, sealed); err != nil {
@@ -77,10 +78,15 @@ func (v *viewing) needs(lo, hi wire.Seq) needs {
 		if k == nil {
 			k = v.edit(page)
 		}
-		if !v.current(k) {
-			n.stale = append(n.stale, page)
+		if !v.current(page, k) {
+			if since, clean := v.memo.isClean(page, v.state); clean && v.now.Sub(since) < recordTrusted {
+				k = v.edit(page)
+				k.amends = keptAmends{record: &storedAmends{}, stamp: v.state.stamp(page), read: since}
+			} else {
+				n.stale = append(n.stale, page)
+			}
 		}
-		if k.known != 0 && v.now.Sub(k.proven) >= trusted {
+		if k.known != 0 && !v.proven(page, k) {
 			n.proof = append(n.proof, page)
 		}
 		if places, known := k.places(page, k.lack(max(lo, firstOf(page)), min(hi, lastOf(page)))); known {
@@ -111,21 +117,29 @@ func (v *viewing) unseal(ctx context.Context, sealed map[uint64]*keptPage) error
 	if len(sealed) == 0 {
 		return nil
 	}
+	var open []uint64
 	for page, found := range sealed {
 		k := v.edit(page)
 		found.amends = k.amends
 		*k = *found
+		if !v.memo.isProven(firstOf(page), v.now) {
+			open = append(open, page)
+		}
 	}
-	return v.prove(ctx, slices.Collect(maps.Keys(sealed)))
+	if open == nil {
+		return nil
+	}
+	return v.prove(ctx, open)
 }
 
 // prove looks for one entry of each page in the log. A page that is not there any more, since retention took it, is forgotten, also where it is sealed.
 func (v *viewing) prove(ctx context.Context, pages []uint64) error {
 	asked := make([]uint64, 0, len(pages))
 	samples := make([][]byte, 0, len(pages))
+	places := make([]place, 0, len(pages))
 	for _, page := range pages {
 		p, payload := v.pages[page].sample(page)
-		asked, samples = append(asked, max(p.stream, 1)), append(samples, payload)
+		asked, samples, places = append(asked, max(p.stream, 1)), append(samples, payload), append(places, p)
 	}
 	found, err := v.p.s.bySequences(ctx, subjects.StreamOf(v.r.c), asked)
 	if err != nil {
@@ -133,8 +147,13 @@ func (v *viewing) prove(ctx context.Context, pages []uint64) error {
 	}
 	for i, page := range pages {
 		k := v.edit(page)
-		if samples[i] == nil || found[i] != nil && bytes.Equal(found[i].Data, samples[i]) {
+		if samples[i] == nil { // all of it was recalled
 			k.proven = v.now
+			continue
+		}
+		if found[i] != nil && bytes.Equal(found[i].Data, samples[i]) {
+			k.proven = v.now
+			v.memo.found(places[i].seq, v.now)
 			continue
 		}
 		*k = keptPage{amends: k.amends, proven: v.now}

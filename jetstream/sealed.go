@@ -222,7 +222,7 @@ func (s *Store) beginSeal(ctx context.Context, c subjects.Conversation, page uin
 	if err != nil {
 		return nil, err
 	}
-	k := &keptPage{amends: keptAmends{record: record, tail: tail.stream}}
+	k := &keptPage{}
 	for _, p := range places {
 		e, m := r.entries[p.stream], record.Entries[p.seq]
 		switch {

@@ -96,7 +96,7 @@ func TestSealedPagesSayWhatTheLogSays(t *testing.T) {
 			same(t, read(t, p, q, from), m.want(t, from, lo, head))
 		}
 	}
-	for i := range 300 {
+	for i := range 250 {
 		d := m.next(random)
 		d.ClientID = fmt.Sprint("c-", i)
 		if amends := d.Target != 0; amends && random.IntN(40) == 0 {
@@ -106,7 +106,7 @@ func TestSealedPagesSayWhatTheLogSays(t *testing.T) {
 			continue
 		}
 		m.add(t, w.append(d).Entry)
-		if i%5 == 0 {
+		if random.IntN(2) == 0 { // most tails are seen after the one before, and some are not
 			check()
 		}
 	}

@@ -104,6 +104,9 @@ func (p *Pages) work(ctx context.Context, job sealJob) {
 		p.sealer.paused.Store(time.Now().Add(sealPause).UnixNano())
 	}
 	if k != nil {
+		if have, known := p.kept.get(job.id); known {
+			k.amends = have.amends
+		}
 		k.proven = time.Now()
 		p.kept.put(job.id, k, k.cost())
 	}

@@ -27,7 +27,7 @@ const (
 )
 
 // DefaultMemory is how many bytes of pages an instance remembers when Config does not say.
-const DefaultMemory = 32 << 20
+const DefaultMemory = 64 << 20
 
 // Config tunes the function. The zero value is fit for use.
 type Config struct {
