@@ -48,6 +48,7 @@ type apiError struct {
 // Codes of JetStream that are looked at.
 const (
 	codeAccountFull      = 10002 // limits of the account
+	codeAccountLimits    = 10002 // of the account, which a server sets while its disk is short
 	codeNoPeers          = 10005 // fewer servers than copies are there, or have room
 	codeInsufficient     = 10023 // limits of the server or of the account
 	codeNoMessage        = 10037
@@ -76,7 +77,7 @@ func (e *apiError) Unwrap() []error {
 		return []error{ErrTooLarge}
 	case codeStreamMissing:
 		return []error{ErrNotDeclared, ErrUnavailable}
-	case codeNoPeers, codeInsufficient, codeResources, codeMaximum:
+	case codeAccountLimits, codeNoPeers, codeInsufficient, codeResources, codeMaximum:
 		return []error{ErrUnavailable}
 	}
 	if e.Code >= 500 {

@@ -56,6 +56,9 @@ func Start(ctx context.Context, options *server.Options, log Log) (*server.Serve
 // prepared returns options as every server of confab has them: signals are the program's business, and a server that leaves takes seconds.
 func prepared(options *server.Options) *server.Options {
 	options.NoSigs = true
+	if options.JetStream && options.JetStreamMaxStore <= 0 && options.StoreDir != "" {
+		options.JetStreamMaxStore = storeLimit(options.StoreDir)
+	}
 	options.LameDuckGracePeriod, options.LameDuckDuration = leaveNotice, leaveNotice+leaveSpread
 	return options
 }

@@ -48,12 +48,22 @@ func (p Program) Run(ctx context.Context, log *slog.Logger) error {
 	log.Info("nats server is ready", "server", srv.Name(), "url", srv.ClientURL())
 	ended := make(chan struct{})
 	go func() { defer close(ended); srv.WaitForShutdown() }()
+	guarding, stop := context.WithCancel(ctx)
+	defer stop()
+	broken := make(chan error, 1)
+	go func() {
+		if err := NewGuard(srv, log).Run(guarding); err != nil {
+			broken <- err
+		}
+	}()
 	for {
 		select {
 		case <-again:
 			reload(srv, p.File, log)
 		case <-ended:
 			return ErrEnded
+		case err := <-broken:
+			return err
 		case <-ctx.Done():
 			log.Info("nats server leaves", "server", srv.Name())
 			Leave(srv)

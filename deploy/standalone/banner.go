@@ -10,14 +10,15 @@ import (
 
 	"github.com/confab-im/confab/deploy/edges"
 	"github.com/confab-im/confab/deploy/natsconfig"
+	"github.com/confab-im/confab/deploy/process"
 	"github.com/confab-im/confab/edge"
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// readyTimeout bounds the time from the start of the functions until all of them answer.
-const readyTimeout = 2 * time.Minute
+// readyPatience is after how much time of waiting for the functions and the store the log says what is waited for.
+const readyPatience = 30 * time.Second
 
 // inviteUses is how many people may register with the link of the banner.
 const inviteUses = 10
@@ -52,8 +53,6 @@ func (b banner) write(w io.Writer) {
 
 // greet waits until the edge is ready, makes the links and writes the banner.
 func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, front *edge.Edge, b banner, out io.Writer) {
-	ctx, done := context.WithTimeout(ctx, readyTimeout)
-	defer done()
 	nc, _, err := s.connect(natsconfig.Operator)
 	if err != nil {
 		cancel(err)
@@ -66,10 +65,7 @@ func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, fron
 		return
 	}
 	defer caller.Close()
-	if err := edges.WaitReady(ctx, front); err != nil {
-		if !errors.Is(err, context.Canceled) {
-			cancel(err)
-		}
+	if !s.awaitReady(ctx, front) {
 		return
 	}
 	b.data, b.fast = s.config.Data, s.config.Profile == ProfileFast
@@ -92,6 +88,19 @@ func (s *system) greet(ctx context.Context, cancel context.CancelCauseFunc, fron
 		return
 	}
 	b.write(out)
+}
+
+// awaitReady waits until the edge can serve clients; false when ctx ends first.
+func (s *system) awaitReady(ctx context.Context, front *edge.Edge) bool {
+	for {
+		within, done := context.WithTimeout(ctx, readyPatience)
+		err := edges.WaitReady(within, front)
+		done()
+		if err == nil || ctx.Err() != nil {
+			return err == nil
+		}
+		s.log.Warn("not ready yet", process.KeyErr, errors.Join(s.stores(), front.Ready()))
+	}
 }
 
 // patiently repeats what failed for a reason that passes, as while the servers of a cluster agree on leaders, until ctx ends.

@@ -65,6 +65,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		}
 		defer s.stopServer()
 		go func() { s.server.WaitForShutdown(); cancel(natsserver.ErrEnded) }() // ends at the latest with stopServer
+		defer s.guard(ctx, cancel)()
 		if config.CacheMiB > 0 {
 			caching, stop := context.WithCancel(context.WithoutCancel(ctx))
 			ended := make(chan struct{})
@@ -98,8 +99,9 @@ type system struct {
 	natsLog  natsserver.Log   // of server
 	own      []source.Program // the functions in folders
 
-	starting atomic.Pointer[string]    // what the start waits for, in words; nil = nothing
-	front    atomic.Pointer[edge.Edge] // nil until there is one
+	starting atomic.Pointer[string]           // what the start waits for, in words; nil = nothing
+	store    atomic.Pointer[natsserver.Guard] // nil until there is an embedded server
+	front    atomic.Pointer[edge.Edge]        // nil until there is one
 
 	cancel   context.CancelFunc
 	failed   chan error // why the first part ended that should not have; holds one
@@ -201,11 +203,33 @@ func (s *system) serveOps(ctx context.Context, fail context.CancelCauseFunc) (st
 		return "", err
 	}
 	go func() {
-		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "confab", Ready: s.started}, ops.Check{Name: "edge", Ready: s.ready}); err != nil {
+		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "confab", Ready: s.started}, ops.Check{Name: "store", Ready: s.stores}, ops.Check{Name: "edge", Ready: s.ready}); err != nil {
 			fail(err)
 		}
 	}()
 	return listener.Addr().String(), nil
+}
+
+// guard watches the store of the embedded server until the returned function is called; fail is called when the store takes no writes any more.
+func (s *system) guard(ctx context.Context, fail context.CancelCauseFunc) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g, ended := natsserver.NewGuard(s.server, s.log), make(chan struct{})
+	s.store.Store(g)
+	go func() {
+		defer close(ended)
+		if err := g.Run(ctx); err != nil {
+			fail(err)
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// stores returns why the embedded server stores nothing.
+func (s *system) stores() error {
+	if g := s.store.Load(); g != nil {
+		return g.Ready()
+	}
+	return nil
 }
 
 // started returns an error that says what the start still waits for.
