@@ -264,13 +264,16 @@ func (c *Client) renew(ctx context.Context) error {
 }
 
 // resume brings everything to the present after a connection began or the server lost its place: watched users, and the heads of
-// conversations, from which views know what they miss.
+// conversations, from which views know what they miss. Neither waits for the other: messages must come where nobody's presence can be told.
 func (c *Client) resume(ctx context.Context, l *link) {
+	c.start(func(ctx context.Context) { c.insist(ctx, l, "watching again", c.rewatch) })
+	c.insist(ctx, l, "catching up", c.catchUp)
+}
+
+// insist repeats what a connection begins with until it succeeds, or the connection ends.
+func (c *Client) insist(ctx context.Context, l *link, what string, do func(context.Context, *link) error) {
 	for try := 0; ctx.Err() == nil; try++ {
-		err := c.rewatch(ctx, l)
-		if err == nil {
-			err = c.catchUp(ctx, l)
-		}
+		err := do(ctx, l)
 		select {
 		case <-l.done:
 			return
@@ -279,7 +282,7 @@ func (c *Client) resume(ctx context.Context, l *link) {
 		if err == nil {
 			return
 		}
-		c.config.log.Warn("catching up failed", "err", err)
+		c.config.log.Warn(what+" failed", "err", err)
 		if !sleep(ctx, pause(c.config.least, c.config.most, try)) {
 			return
 		}

@@ -151,3 +151,30 @@ func TestAViewEndsWithTheMembership(t *testing.T) {
 		}
 	}
 }
+
+// Messages that were missed come also where nobody's presence can be told.
+func TestViewsCatchUpWithoutPresence(t *testing.T) {
+	p := newPeer(t)
+	var broken atomic.Bool
+	p.script = func(s *socket, f wire.Frame) bool {
+		if f.Call != wire.CallWatch || !broken.Load() {
+			return false
+		}
+		s.fail(f, wire.StorageUnavailable)
+		return true
+	}
+	p.say("g.a", "one")
+	c := p.dial()
+	v, err := c.Follow("g.a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Watch(within(t), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, v, 1, 1)
+	broken.Store(true)
+	p.cut()
+	p.say("g.a", "two, which nobody hears of")
+	follow(t, v, 2, 1)
+}
