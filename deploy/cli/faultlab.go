@@ -27,7 +27,8 @@ type faultSettings struct {
 	Minutes  int           `conf:"minutes" help:"how many minutes faults are drawn by chance instead; 0 = as lasts says"`
 	People   int           `conf:"people" help:"users who chat, on two devices each; at least 3"`
 	Faults   []string      `conf:"faults" help:"names of faults; empty = all that the topology can have and that need not be named, none = none"`
-	Beside   []string      `conf:"beside" help:"what more people do beside chatting"`
+	Beside   []string      `conf:"beside" help:"what more people do beside chatting: races, revocations, marks, copies, swamp, diary"`
+	Missed   int           `conf:"missed" help:"messages that somebody misses while away, with beside=diary"`
 }
 
 // Validate returns an error that names the setting that is wrong.
@@ -38,12 +39,15 @@ func (c *faultSettings) Validate() error {
 	case c.Minutes < 0 || c.Lasts <= 0:
 		return errors.New("--lasts and --minutes must not be negative, nor --lasts 0")
 	}
+	if c.Missed <= 0 {
+		return errors.New("--missed must be above 0")
+	}
 	return lab.Check(c.Topology, c.Sync, c.Faults, c.Beside)
 }
 
 // faultlab runs this program under faults and judges what its clients saw.
 func faultlab(ctx context.Context, c call) error {
-	config := faultSettings{Topology: lab.One, Sync: lab.SyncAlways, Seed: 1, Lasts: time.Minute, People: 4, Beside: []string{"races", "revocations", "marks", "copies"}}
+	config := faultSettings{Topology: lab.One, Sync: lab.SyncAlways, Seed: 1, Lasts: time.Minute, People: 4, Missed: 10000, Beside: []string{"races", "revocations", "marks", "copies"}}
 	rest, err := c.load("faultlab", &config)
 	if err != nil {
 		return err
@@ -72,7 +76,7 @@ func faultlab(ctx context.Context, c call) error {
 	fmt.Fprintf(c.note, "faults for %v; the log is %s\n", config.Lasts, log.Name())
 	if err := lab.Run(ctx, lab.Config{
 		Program: program, Topology: config.Topology, Data: filepath.Join(config.Out, "data"), Sync: config.Sync, Seed: uint64(config.Seed), Lasts: config.Lasts,
-		ByChance: config.Minutes > 0, People: config.People, Faults: config.Faults, Beside: config.Beside, Log: log,
+		ByChance: config.Minutes > 0, People: config.People, Faults: config.Faults, Beside: config.Beside, Missed: config.Missed, Log: log,
 	}, written); err != nil {
 		return fmt.Errorf("the run could not be carried out: %w", err)
 	}

@@ -22,11 +22,12 @@ func (j *judge) abuse() {
 		switch r.Kind {
 		case history.Abuse:
 			list = append(list, misuse{span{r.At, forever}, who, r.Fault})
-		case history.Limited:
+		case history.Limited, history.Close: // where its connection ends for another reason, that is the end of it too
 			for i := range list {
 				if m := &list[i]; m.client == who && m.to == forever {
-					m.to = r.At
-					j.limited = append(j.limited, m.to-m.from)
+					if m.to = r.At; r.Kind == history.Limited {
+						j.limited = append(j.limited, m.to-m.from)
+					}
 				}
 			}
 		}

@@ -97,7 +97,7 @@ type Bounds struct {
 	Revocation   time.Duration // from the acknowledged end of a session to the end of its connections; default 2 s
 	Settles      time.Duration // until what has no place in the log, such as a signal, follows a change of membership; default 2 s
 	Return       time.Duration // until a client that was away is at the head; default 60 s
-	Limited      time.Duration // until a client that misbehaves is limited; default 30 s
+	Limited      time.Duration // until a client that misbehaves is limited; default 60 s
 	Ready        time.Duration // until readiness says that nothing can be stored; default 5 s
 	AllowCalm    bool          // a run without faults is no failure: the tests of the driver itself
 }
@@ -108,7 +108,7 @@ func (b Bounds) withDefaults() Bounds {
 	b.Revocation = cmp.Or(b.Revocation, 2*time.Second)
 	b.Settles = cmp.Or(b.Settles, 2*time.Second)
 	b.Return = cmp.Or(b.Return, time.Minute)
-	b.Limited = cmp.Or(b.Limited, 30*time.Second)
+	b.Limited = cmp.Or(b.Limited, time.Minute)
 	b.Ready = cmp.Or(b.Ready, 5*time.Second)
 	b.MemoryGrowth = cmp.Or(b.MemoryGrowth, 1.5)
 	b.MemorySlack = cmp.Or(b.MemorySlack, 128<<20)

@@ -7,6 +7,9 @@ import (
 	"github.com/confab-im/confab/deploy/faultlab/history"
 )
 
+// floodSlack is what caches of messages hold more, in bytes, after a flood of the largest ones. They are bounded: it does not grow with the flood.
+const floodSlack = 128 << 20
+
 // memory holds what each process keeps at the end against what it had at the beginning.
 func (j *judge) memory() {
 	first, last := map[string]uint64{}, map[string]history.Record{}
@@ -19,8 +22,12 @@ func (j *judge) memory() {
 		}
 		last[r.Process] = r
 	}
+	slack := j.bounds.MemorySlack
+	if slices.ContainsFunc(j.records, func(r history.Record) bool { return r.Kind == history.Abuse }) {
+		slack += floodSlack
+	}
 	for _, name := range slices.Sorted(maps.Keys(first)) {
-		if r := last[name]; float64(r.Bytes) > j.bounds.MemoryGrowth*float64(first[name])+float64(j.bounds.MemorySlack) {
+		if r := last[name]; float64(r.Bytes) > j.bounds.MemoryGrowth*float64(first[name])+float64(slack) {
 			j.findf(MemoryNotReturns, "", 0, r.At, name, "%d bytes at the end, %d at the beginning", r.Bytes, first[name])
 		}
 	}

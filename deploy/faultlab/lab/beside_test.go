@@ -13,14 +13,15 @@ import (
 	"github.com/confab-im/confab/deploy/faultlab/lab"
 )
 
-// What people do to each other needs no fault: members come and go while they send, sessions end, marks race and messages are sent by several devices at once.
+// What people do to each other needs no fault: members come and go while they send, sessions end, marks race, messages are sent by several devices at
+// once, and who was away with a token that is over comes back to the head.
 func TestRacesAreDecidedOnce(t *testing.T) {
-	config := lab.Config{Lasts: 6 * time.Second, Beside: []string{"races", "revocations", "marks", "copies"}}
+	config := lab.Config{Lasts: 6 * time.Second, Beside: []string{"races", "revocations", "marks", "copies", "diary"}, Missed: 400}
 	if testing.Short() {
-		config.Lasts = 2 * time.Second
+		config.Lasts, config.Beside = 2*time.Second, config.Beside[:4]
 	}
 	f := besides(t, config)
-	if f.Membership.Raced == 0 || f.Membership.Refused == 0 || f.Copied == 0 || f.Marks == 0 || f.Revoked.Count == 0 {
+	if f.Membership.Raced == 0 || f.Membership.Refused == 0 || f.Copied == 0 || f.Marks == 0 || f.Revoked.Count == 0 || f.Missed < 100 && !testing.Short() {
 		t.Errorf("there was no race: %+v", f)
 	}
 }
@@ -32,6 +33,17 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 		return // nothing in it depends on the race detector
 	}
 	besides(t, lab.Config{Lasts: 5 * time.Second, Faults: []string{"power-cut"}})
+}
+
+// Who floods is refused, who does not read is cut off, and others lose nothing.
+func TestWhoMisbehavesIsLimitedAlone(t *testing.T) {
+	if testing.Short() {
+		return // it takes time and no chance: the race detector has the other runs
+	}
+	f := besides(t, lab.Config{Lasts: 2 * time.Second, Beside: []string{"swamp"}})
+	if f.Abuse.Limited.Count < 2 {
+		t.Errorf("nobody misbehaved: %+v", f)
+	}
 }
 
 // besides runs confab with nothing broken, unless the configuration says otherwise, and with what people do beside chatting, and returns its figures.

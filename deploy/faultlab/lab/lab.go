@@ -34,6 +34,7 @@ type Config struct {
 	Faults   []string      // names of faults; default all that the topology can have and that need not be named; none = none
 	ByChance bool          // faults are drawn by chance, where otherwise every kind comes before any comes again
 	Beside   []string      // names of what more people do beside chatting; default nothing
+	Missed   int           // messages that are written while somebody of the workload diary is away; default 10,000
 	Log      io.Writer     // what the programs log, and a line for each fault; default nowhere
 }
 
@@ -166,6 +167,7 @@ func newLab(config Config, out io.Writer) (*Lab, error) {
 	config.Topology = cmp.Or(config.Topology, One)
 	config.Sync = cmp.Or(config.Sync, SyncAlways)
 	config.Lasts = cmp.Or(config.Lasts, time.Minute)
+	config.Missed = cmp.Or(config.Missed, missedDefault)
 	config.People = max(3, cmp.Or(config.People, 4))
 	if config.Log == nil {
 		config.Log = io.Discard

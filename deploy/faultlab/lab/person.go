@@ -185,7 +185,12 @@ func entryRecord(e wire.Entry) history.Record {
 	return r
 }
 
-const bodyPrefix, bodySuffix = `{"text":"`, `"}`
+const bodyPrefix, bodyPad, bodySuffix = `{"text":"`, `","pad":"`, `"}`
+
+// paddedBody returns the body of a message that is longer than its words.
+func paddedBody(words, pad string) []byte {
+	return []byte(bodyPrefix + words + bodyPad + pad + bodySuffix)
+}
 
 // textBody returns the body of a message whose words need no escapes, and words what stands in it, or all of it where it is none.
 func textBody(words string) []byte { return []byte(bodyPrefix + words + bodySuffix) }
@@ -193,6 +198,9 @@ func textBody(words string) []byte { return []byte(bodyPrefix + words + bodySuff
 func words(body []byte) string {
 	text, ok := strings.CutPrefix(string(body), bodyPrefix)
 	text, whole := strings.CutSuffix(text, bodySuffix)
+	if before, pad, padded := strings.Cut(text, bodyPad); padded && strings.Trim(pad, "x") == "" {
+		text = before
+	}
 	if !ok || !whole {
 		return string(body)
 	}

@@ -62,6 +62,16 @@ func newProxy(name, kind string) (*proxy, error) {
 
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
+// destination returns where connections go first while nothing is wrong; empty = nowhere.
+func (p *proxy) destination() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.targets) == 0 {
+		return ""
+	}
+	return p.targets[0]
+}
+
 // to has new connections go to the first of these addresses that takes them.
 func (p *proxy) to(targets ...string) {
 	p.mu.Lock()

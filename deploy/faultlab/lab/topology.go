@@ -51,9 +51,6 @@ var functionKinds = []string{"auth", "conversations", "history", "presence", "re
 
 const instances = 2 // of each edge and function
 
-// accounts is how accounts are kept: everybody may register, and passwords, which nobody attacks here, are hashed at little cost.
-var accounts = []string{"--registration", "open", "--password-memory-kib", "1024", "--password-passes", "1"}
-
 // system is the processes of confab, and the networks in front of them and between them.
 type system struct {
 	lab    *Lab
@@ -100,8 +97,8 @@ func (s *system) layOutOne() error {
 	p := s.add(kindConfab, kindConfab, bannerSays, func() []string {
 		// Without the cache, which is meant to grow, memory that is kept by mistake shows.
 		args := []string{"up", "--cache-mib", "0", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--ops-listen", ops, "--data", s.lab.config.Data,
-			"--limits", "none", "--profile", s.profile()}
-		return append(args, accounts...)
+			"--profile", s.profile()}
+		return slices.Concat(args, s.limits(), s.accounts())
 	})
 	p.ops, p.at = ops, func(address string) { front.to(address) }
 	s.looks = func(user string) (process.NATSConfig, bool) { return standalone.Local(s.lab.config.Data, user) }
@@ -193,7 +190,7 @@ func (s *system) layOutPrograms(keys string, replicas int, servers ...string) er
 			}
 			args := []string{"function", f, "--nats-url", "nats://" + link.address(), "--nats-nkey", natsconfig.SeedFile(keys, f), "--unit", name}
 			if f == "auth" {
-				args = append(args, accounts...)
+				args = append(args, s.accounts()...)
 			}
 			s.add(name, f, functionSays, func() []string { return args })
 		}
@@ -215,8 +212,9 @@ func (s *system) layOutPrograms(keys string, replicas int, servers ...string) er
 			return err
 		}
 		edge := s.add(name, kindEdge, edgeSays, func() []string {
-			return []string{"edge", "--nats-url", "nats://" + link.address(), "--nats-nkey", natsconfig.SeedFile(keys, natsconfig.Edge),
-				"--listen", "127.0.0.1:0", "--ops-listen", ops, "--limits", "none", "--drain-window", "2s"}
+			args := []string{"edge", "--nats-url", "nats://" + link.address(), "--nats-nkey", natsconfig.SeedFile(keys, natsconfig.Edge),
+				"--listen", "127.0.0.1:0", "--ops-listen", ops, "--drain-window", "2s"}
+			return append(args, s.limits()...)
 		})
 		edge.ops, edge.at = ops, func(address string) {
 			mu.Lock()
