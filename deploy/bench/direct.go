@@ -59,14 +59,17 @@ func (s *system) pairs(ctx context.Context, n int) (m *mail, stop func(), err er
 	m = newMail(s.run)
 	sockets := make([]*socket, n)
 	stop = func() { closeAll(sockets) }
-	err = parallel(ctx, n, func(i int) (err error) {
+	err = parallel(ctx, n, func(i int) error {
 		s.run.step("connecting")
-		sockets[i], err = s.connectAs(ctx, people[i], "bench-1", entryOnly(func(data []byte) {
+		heard := entryOnly(func(data []byte) {
 			if lane, count, ok := m.lane(data); ok && lane == i^1 {
 				m.receive(lane, count)
 			}
-		}))
-		return err
+		})
+		return patiently(ctx, func() (err error) {
+			sockets[i], err = s.connectAs(ctx, people[i], "bench-1", heard)
+			return err
+		})
 	})
 	if err == nil {
 		for i, c := range sockets {

@@ -27,10 +27,12 @@ func (s *system) crowd(ctx context.Context, n int) (*crowd, error) {
 			c.mail.receive(lane, count)
 		}
 	})
-	err = parallel(ctx, n, func(i int) (err error) {
+	err = parallel(ctx, n, func(i int) error {
 		s.run.step("connecting")
-		c.sockets[i], err = s.connectAs(ctx, people[i], "bench-1", heard)
-		return err
+		return patiently(ctx, func() (err error) {
+			c.sockets[i], err = s.connectAs(ctx, people[i], "bench-1", heard)
+			return err
+		})
 	})
 	if err != nil {
 		c.close()

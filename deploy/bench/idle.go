@@ -98,7 +98,7 @@ func (r *run) idleConfab(ctx context.Context, n int, variable string) (cost idle
 		for k := 1; k <= min(idleWatch, n-1); k++ {
 			others = append(others, c.people[(i+k)%n].user)
 		}
-		return c.sockets[i].ask(ctx, wire.CallWatch, wire.UsersQuery{Users: others}, nil)
+		return patiently(ctx, func() error { return c.sockets[i].ask(ctx, wire.CallWatch, wire.UsersQuery{Users: others}, nil) })
 	})
 	if err != nil {
 		return cost, err
@@ -129,7 +129,11 @@ func (s *system) meet(ctx context.Context, n int) error {
 	size := min(idleGroup, n)
 	return parallel(ctx, n/size, func(i int) error {
 		s.run.step("making groups")
-		founder, err := s.connect(ctx, people[i*size], "bench-1")
+		var founder *socket
+		err := patiently(ctx, func() (err error) {
+			founder, err = s.connect(ctx, people[i*size], "bench-1")
+			return err
+		})
 		if err != nil {
 			return err
 		}

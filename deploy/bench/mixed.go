@@ -130,13 +130,16 @@ func newDay(ctx context.Context, s *system, n int) (d *day, err error) {
 		d.draws = append(d.draws, slices.Repeat([]int{kind}, m.share)...)
 	}
 	s.run.random.Shuffle(len(d.draws), func(i, j int) { d.draws[i], d.draws[j] = d.draws[j], d.draws[i] })
-	err = parallel(ctx, n, func(i int) (err error) {
-		d.socket[i], err = s.connectAs(ctx, d.people[i], "bench-1", entryOnly(func(data []byte) {
+	err = parallel(ctx, n, func(i int) error {
+		heard := entryOnly(func(data []byte) {
 			if lane, count, ok := d.mail.lane(data); ok && (lane >= n || lane == i^1) {
 				d.mail.receive(lane, count)
 			}
-		}))
-		return err
+		})
+		return patiently(ctx, func() (err error) {
+			d.socket[i], err = s.connectAs(ctx, d.people[i], "bench-1", heard)
+			return err
+		})
 	})
 	if err == nil {
 		c.sockets = d.socket
@@ -174,7 +177,7 @@ func (d *day) converse(ctx context.Context, c *crowd) error {
 		for k := 1; k <= min(idleWatch, n-1); k++ {
 			others = append(others, d.people[(i+k)%n].user)
 		}
-		return d.socket[i].ask(ctx, wire.CallWatch, wire.UsersQuery{Users: others}, nil)
+		return patiently(ctx, func() error { return d.socket[i].ask(ctx, wire.CallWatch, wire.UsersQuery{Users: others}, nil) })
 	})
 }
 

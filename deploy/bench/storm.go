@@ -77,13 +77,13 @@ func (r *run) rush(ctx context.Context, n int, watch []*process, found *rush, co
 	defer closeAll(sockets)
 	var o outcome
 	m := startMeter(watch)
-	var refused atomic.Uint64
+	var repeated atomic.Uint64
 	var first atomic.Pointer[error]
 	err := parallelBy(ctx, stormAtOnce, n, func(i int) error {
 		begun := time.Now()
 		return patiently(ctx, func() (err error) {
 			if sockets[i], err = connect(i); err != nil {
-				refused.Add(1)
+				repeated.Add(1)
 				first.CompareAndSwap(nil, &err)
 				return err
 			}
@@ -92,9 +92,8 @@ func (r *run) rush(ctx context.Context, n int, watch []*process, found *rush, co
 		})
 	})
 	m.stop(&o)
-	if refused := refused.Load(); refused > 0 {
-		r.report.Refused += refused
-		r.report.note("%d connects of %d were refused; the first: %v", refused, n, *first.Load())
+	if repeated := repeated.Load(); repeated > 0 {
+		r.report.note("%d tries of %d people had to be repeated; the first: %v", repeated, n, *first.Load())
 	}
 	if err != nil {
 		return err
