@@ -61,18 +61,24 @@ func (l *Lab) reader(c subjects.Conversation) *person {
 	return l.owner
 }
 
-// tellTruth reads every conversation in four ways.
+// readWithin bounds one way to read one conversation at the end.
+const readWithin = 30 * time.Second
+
+// tellTruth reads every conversation in four ways. One that does not get to the end is the checker's to judge: it differs from the others.
 func (l *Lab) tellTruth(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, quietWithin)
-	defer cancel()
 	for _, c := range slices.Concat(l.rooms, l.halls) {
 		p := l.reader(c)
 		for source, read := range map[history.Source]func(context.Context, *person, subjects.Conversation) ([]wire.Entry, error){
 			history.Forward: forward, history.Backward: backward, history.Fresh: l.fresh, history.Stream: l.stream,
 		} {
-			entries, err := read(ctx, p, c)
+			within, cancel := context.WithTimeout(ctx, readWithin)
+			entries, err := read(within, p, c)
+			cancel()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err != nil {
-				return fmt.Errorf("read %s %s: %w", c, source, err)
+				fmt.Fprintf(l.config.Log, "%s not read %s: %v\n", c, source, err)
 			}
 			for _, e := range entries {
 				r := entryRecord(e)

@@ -86,6 +86,11 @@ var all = []Mutant{
 		},
 		Args: []string{"--faults", "cut,hole", "--lasts", "20s"}, Caught: []check.Defect{check.NotQuiet, check.ViewLate, check.ViewBehind},
 	},
+	{
+		Name: "lazy-sync", Lacks: "sync what it acknowledges; needs root and mkfs.ext4",
+		Edits: []Edit{{"deploy/standalone/server.go", "options.SyncAlways = c.Profile != ProfileFast", "options.SyncAlways = false"}},
+		Args:  []string{"--faults", "power-cut", "--lasts", "10s"}, Caught: []check.Defect{check.Lost, check.LostFirst, check.LostLast, check.Moved, check.Altered},
+	},
 }
 
 // All returns every mutant.
