@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,5 +74,37 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 			t.Errorf("round %d: revoked elsewhere, and good here: %v", i, err)
 		}
 	}
+	checkPagesOfReplicas(t, stores)
 	t.Logf("a plain direct read was stale %d times of %d", stale, rounds)
+}
+
+// checkPagesOfReplicas reads and seals a page through one server that is written and recalled from through the others.
+func checkPagesOfReplicas(t *testing.T, stores []*jetstream.Store) {
+	t.Helper()
+	w := newWriter(t, stores[0], talk)
+	for n := range jetstream.PageSize + 3 {
+		w.post("ada", fmt.Sprint("text ", n))
+	}
+	p := pagesOf(t, stores[1], 1<<20)
+	eventually(t, "the page's seal", func() bool {
+		read(t, p, wire.PageQuery{Conversation: talk, Limit: 200, AtLeast: w.tail.Seq}, 0)
+		msg := sealedRecord(t, stores[1], talk, 0)
+		return msg != nil && len(msg.Data) > 0
+	})
+	other := newWriter(t, stores[2], talk)
+	for _, target := range []wire.Seq{3, 64} {
+		other.reload()
+		other.append(recallOf(target, "ada"))
+		if !other.tail.Settled() {
+			t.Errorf("the recall of %d is not settled", target)
+		}
+		got := read(t, p, wire.PageQuery{Conversation: talk, Limit: 200, AtLeast: other.tail.Seq}, 0)
+		if text := string(got.Entries[target-1]); len(got.Entries) != int(other.tail.Seq) || !strings.Contains(text, `"recalled":true`) {
+			t.Errorf("after its recall entry %d of %d reads %s", target, len(got.Entries), text)
+		}
+		msg, err := jetstream.LastFromLeader(stores[0], t.Context(), subjects.BucketStream(subjects.BucketPages), subjects.BucketSubject(subjects.BucketPages, subjects.PageKey(talk, 0)))
+		if err == nil && strings.Contains(string(msg.Data), fmt.Sprintf("text %d\"", target-1)) {
+			t.Errorf("entry %d was recalled and is still sealed", target)
+		}
+	}
 }
