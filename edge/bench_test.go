@@ -20,21 +20,22 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// Sizes of the benchmarks.
-const (
-	fanOutSockets = 1000
-)
-
-// BenchmarkFanOut delivers one entry to 1,000 sockets: through an edge, and by a bare loop over as many connections of the WebSocket
+// BenchmarkFanOut delivers one entry to all members of a group: through an edge, and by a bare loop over as many connections of the WebSocket
 // library. The clients and what they cost are the same in both, so the difference is what the edge adds: the way through NATS, order,
 // membership, queues and bounds.
 func BenchmarkFanOut(b *testing.B) {
+	for _, members := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("%d members", members), func(b *testing.B) { fanOutTo(b, members) })
+	}
+}
+
+func fanOutTo(b *testing.B, members int) {
 	body := text{strings.Repeat("x", 200)}
 	b.Run("edge", func(b *testing.B) {
 		w := newWorld(b)
 		r := w.edge(func(c *Config) { c.Limits = None() })
 		var got receiver
-		for i := range fanOutSockets {
+		for i := range members {
 			name := subjects.User(fmt.Sprintf("u%d", i))
 			w.mu.Lock()
 			if w.members["g.hot"] == nil {
@@ -45,19 +46,19 @@ func BenchmarkFanOut(b *testing.B) {
 			hello := fmt.Sprintf(`{"call":"hello","data":{"token":%q,"device":"web"}}`, w.token(string(name), time.Hour))
 			got.dial(b, r.addr, hello)
 		}
-		eventually(b, "all are there", func() bool { return r.users.count() == fanOutSockets && r.members("g.hot") == fanOutSockets })
-		measure(b, &got, func() { w.append("g.hot", wire.KindMessage, "u0", "", body) })
+		eventually(b, "all are there", func() bool { return r.users.count() == members && r.members("g.hot") == members })
+		measure(b, &got, members, func() { w.append("g.hot", wire.KindMessage, "u0", "", body) })
 	})
 	b.Run("relay", func(b *testing.B) {
 		relay := newRelay(b)
 		var got receiver
-		for range fanOutSockets {
+		for range members {
 			got.dial(b, relay.addr, "{}")
 		}
-		eventually(b, "all are there", func() bool { relay.mu.Lock(); defer relay.mu.Unlock(); return len(relay.conns) == fanOutSockets })
+		eventually(b, "all are there", func() bool { relay.mu.Lock(); defer relay.mu.Unlock(); return len(relay.conns) == members })
 		payload, _ := json.Marshal(wire.Entry{Conversation: "g.hot", Seq: 1, Kind: wire.KindMessage, From: "u0", Body: json.RawMessage(`{"text":"` + body.Text + `"}`)})
 		frame := wire.AppendEvent(nil, wire.EventEntry, payload)
-		measure(b, &got, func() { relay.send(frame) })
+		measure(b, &got, members, func() { relay.send(frame) })
 	})
 }
 
@@ -73,18 +74,18 @@ func (r *running) members(id subjects.Conversation) int {
 }
 
 // measure sends once a round and waits until every socket has it.
-func measure(b *testing.B, got *receiver, send func()) {
+func measure(b *testing.B, got *receiver, members int, send func()) {
 	got.messages.Store(0)
 	got.whole = make(chan struct{}, 1)
 	before := processorTime()
 	b.ResetTimer()
 	for i := range b.N {
-		got.await.Store(int64((i + 1) * fanOutSockets))
+		got.await.Store(int64((i + 1) * members))
 		send()
 		<-got.whole
 	}
 	b.StopTimer()
-	n := float64(b.N * fanOutSockets)
+	n := float64(b.N * members)
 	b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
 	b.ReportMetric(float64((processorTime()-before).Microseconds())/n, "cpu-µs/delivery")
 }
@@ -128,13 +129,13 @@ func upgradeByHand(t testing.TB, addr string) net.Conn {
 		t.Fatal(err)
 	}
 	_, _ = fmt.Fprintf(conn, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", addr)
-	head := make([]byte, 0, 256)
+	head := make([]byte, 0, 512) // nothing comes behind it before hello
 	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
-		var one [1]byte
-		if _, err := conn.Read(one[:]); err != nil {
+		n, err := conn.Read(head[len(head):cap(head)])
+		if err != nil {
 			t.Fatal(err)
 		}
-		head = append(head, one[0])
+		head = head[:len(head)+n]
 	}
 	return conn
 }

@@ -80,10 +80,10 @@ func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wi
 	}
 	switch c.name {
 	case wire.CallPing:
-		s.done(c, nil, nil)
+		s.done(c, nil, nil, s.push)
 	case wire.CallSignal:
 		data, err := s.signal(sess, frame.Data, now)
-		s.done(c, data, err)
+		s.done(c, data, err, s.push)
 	default:
 		if s.calls.enqueue(c) {
 			s.wg.Go(func() { s.work(ctx, c) })
@@ -247,12 +247,12 @@ func (s *socket) work(ctx context.Context, c *call) {
 	defer s.calls.leave(w)
 	for ; c != nil; c = s.calls.next(c.lane) {
 		data, err := s.edge.perform(ctx, s, c)
-		s.done(c, data, err)
+		s.done(c, data, err, s.say)
 	}
 }
 
-// done answers a call and forgets it. The id is free before the answer is queued: a client may use it again at once.
-func (s *socket) done(c *call, data []byte, err error) {
+// done answers a call with write and forgets it. The id is free before the answer is queued: a client may use it again at once.
+func (s *socket) done(c *call, data []byte, err error, write func(framed)) {
 	s.calls.mu.Lock()
 	s.calls.open--
 	if len(c.id) > 0 {
@@ -260,10 +260,12 @@ func (s *socket) done(c *call, data []byte, err error) {
 	}
 	s.calls.mu.Unlock()
 	s.edge.metrics.took(s.edge.knownCall(c.name), wire.CodeOf(err), time.Since(c.begun))
-	if err != nil {
-		s.fail(c.id, asWireError(err))
-	} else {
-		s.answer(c.id, data)
+	switch {
+	case len(c.id) == 0: // wants no answer
+	case err != nil:
+		write(errorFrame(c.id, asWireError(err)))
+	default:
+		write(okFrame(c.id, data))
 	}
 	if c.name == callLogout && s.calls.left() {
 		s.close(wire.CloseRevoked)
