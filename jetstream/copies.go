@@ -89,14 +89,17 @@ func next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
 
 // askAt sends a JSON request to JetStream over a connection without a store, and reads the JSON answer.
 func askAt(ctx context.Context, nc *nats.Conn, subject string, body, answer any) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("write a request: %w", err)
+	var data []byte
+	if body != nil { // some requests must be empty
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("write a request: %w", err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, copyPatience)
 	defer cancel()
 	var reply *nats.Msg
-	err = untilHeard(ctx, func() (err error) {
+	err := untilHeard(ctx, func() (err error) {
 		if reply, err = nc.RequestWithContext(ctx, subject, data); err != nil {
 			return natsError(err)
 		}
@@ -152,7 +155,7 @@ func sendCopy(ctx context.Context, nc *nats.Conn, to string, r io.Reader) error 
 		return natsError(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	open := 0 // pieces under way
+	open, first := 0, true // pieces under way, and whether none has come yet
 	confirmed := func() error {
 		reply, err := next(ctx, sub)
 		if err != nil {
@@ -170,10 +173,17 @@ func sendCopy(ctx context.Context, nc *nats.Conn, to string, r io.Reader) error 
 					return err
 				}
 			}
-			if err := nc.PublishRequest(to, inbox, bytes.Clone(chunk[:n])); err != nil {
+			if first {
+				// Another server may have answered than the one that this connection speaks to, which then does not know yet who takes the pieces.
+				if err := firstPiece(ctx, nc, to, chunk[:n]); err != nil {
+					return err
+				}
+				first = false
+			} else if err := nc.PublishRequest(to, inbox, bytes.Clone(chunk[:n])); err != nil {
 				return natsError(err)
+			} else {
+				open++
 			}
-			open++
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
@@ -194,6 +204,24 @@ func sendCopy(ctx context.Context, nc *nats.Conn, to string, r io.Reader) error 
 		return natsError(err)
 	}
 	return restored(reply)
+}
+
+// firstPiece sends the first piece of a copy, again while nobody is there to take it, until it was taken.
+func firstPiece(ctx context.Context, nc *nats.Conn, to string, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, copyPatience)
+	defer cancel()
+	for {
+		reply, err := nc.RequestWithContext(ctx, to, data)
+		if err == nil {
+			return restored(reply)
+		}
+		if !errors.Is(err, nats.ErrNoResponders) {
+			return natsError(err)
+		}
+		if err := pause(ctx, raiseTries); err != nil {
+			return err
+		}
+	}
 }
 
 // restored reads what the server says to a piece of a copy: nothing, or at the end and where it fails, an answer.

@@ -114,8 +114,10 @@ func (l *look) conversations(ctx context.Context) error {
 // members compares both directions of all memberships, and what the logs say about them.
 func (l *look) members(ctx context.Context) error {
 	return pairs(ctx, l, subjects.BucketMembers, func(all map[pair]sides[Member], ours func(subjects.Conversation) bool) {
-		l.audit.Memberships += len(all)
 		for p, have := range all {
+			if have.conversation != nil || have.user != nil { // and no note of a removal
+				l.audit.Memberships++
+			}
 			for _, f := range l.membership(p, have) {
 				f.Conversation, f.User = p.conversation, p.user
 				l.report(f)
@@ -208,7 +210,7 @@ func (m *Member) same(other *Member) bool {
 // marks compares both directions of all marks, and the marks with the newest entries.
 func (l *look) marks(ctx context.Context) error {
 	return pairs(ctx, l, subjects.BucketCursors, func(all map[pair]sides[Cursor], _ func(subjects.Conversation) bool) {
-		l.audit.Marks += len(all)
+		l.audit.Marks += len(all) // none is ever removed
 		for p, have := range all {
 			head := wire.Mark{}
 			if a := l.accounts[p.conversation]; a != nil {

@@ -126,7 +126,7 @@ func restore(ctx context.Context, c call) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(c.note, "Run confab declare before programs start, as after an upgrade.")
+		fmt.Fprintln(c.note, "Where no confab up waits for it, run confab declare before programs start, as after an upgrade.")
 		return c.printAudit(audit, config.JSON)
 	}
 	var audit jetstream.Audit

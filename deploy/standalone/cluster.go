@@ -29,6 +29,7 @@ type ClusterConfig struct {
 	Certificate string   `conf:"cluster-tls-certificate" help:"PEM file with the certificate that the machines show each other, for client and server use"`
 	Key         string   `conf:"cluster-tls-key" help:"PEM file with the key of that certificate"`
 	CA          string   `conf:"cluster-tls-ca" help:"PEM file with what the certificates of the other machines are checked against"`
+	Await       bool     `conf:"await-restore" help:"wait until confab restore has made the streams, instead of making empty ones; give it to every machine"`
 }
 
 // clusterName is what the servers of all machines call their cluster.
@@ -43,8 +44,8 @@ func (c *ClusterConfig) several() bool { return len(c.Routes) > 0 }
 // validate returns an error that names the setting that is wrong.
 func (c *ClusterConfig) validate() error {
 	if !c.several() {
-		if c.Listen != "" || c.Server != "" || c.Certificate != "" || c.Key != "" || c.CA != "" {
-			return errors.New("server, cluster-listen and cluster-tls-… are for a machine of several, which cluster lists")
+		if c.Listen != "" || c.Server != "" || c.Certificate != "" || c.Key != "" || c.CA != "" || c.Await {
+			return errors.New("server, cluster-listen, cluster-tls-… and await-restore are for a machine of several, which cluster lists")
 		}
 		return nil
 	}
@@ -117,6 +118,9 @@ func (s *system) join(ctx context.Context, nc *nats.Conn, out io.Writer) error {
 	defer tick.Stop()
 	for {
 		reason := s.missing()
+		if reason == "" && s.config.Cluster.Await {
+			reason = unrestored(ctx, nc)
+		}
 		if reason == "" {
 			say("makes the streams and buckets, or finds them")
 			try, cancel := context.WithTimeout(ctx, declareTry)
@@ -137,6 +141,21 @@ func (s *system) join(ctx context.Context, nc *nats.Conn, out io.Writer) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// lookWithin bounds one look whether there is a store.
+const lookWithin = time.Second
+
+// unrestored returns that this machine waits for a restore, "" where there is a store.
+func unrestored(ctx context.Context, nc *nats.Conn) string {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	store, err := jetstream.Open(ctx, nc)
+	if err != nil {
+		return "waits for confab restore"
+	}
+	store.Close()
+	return ""
 }
 
 // missing returns what this machine waits for before anything can be stored, "" for nothing.
