@@ -3,6 +3,7 @@ package deploy
 import (
 	"bytes"
 	"errors"
+	"go/ast"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -211,5 +212,29 @@ func TestEveryFunctionIsDocumented(t *testing.T) {
 				t.Errorf("subjects/PROTOCOL.md does not name %s", call)
 			}
 		}
+	}
+}
+
+// TestTestsThatTheDocsNameExist keeps the table of promises true: a test that is renamed or gone must not stand there as their proof.
+func TestTestsThatTheDocsNameExist(t *testing.T) {
+	there := map[string]bool{}
+	for _, src := range sources(t) {
+		for _, declared := range src.file.Decls {
+			if f, ok := declared.(*ast.FuncDecl); ok && f.Recv == nil {
+				there[f.Name.Name] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z][A-Za-z0-9_]*)`")
+	count := 0
+	for path, markdown := range texts(t) {
+		for _, match := range named.FindAllStringSubmatch(markdown, -1) {
+			if count++; !there[match[1]] {
+				t.Errorf("%s names %s, which does not exist", path, match[1])
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("the docs name %d tests", count)
 	}
 }
