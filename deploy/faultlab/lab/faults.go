@@ -50,7 +50,7 @@ func faultsOf(kind string, among func(s *system) []*part) []fault {
 		exposes = history.Reconnects
 	}
 	function := slices.Contains(functionKinds, kind)
-	if function { // the other functions are not on the way of a send, and one of two instances is on the way of half of them
+	if (function || kind == linkFunction) && kind != "send" { // most functions are not on the way of a send
 		exposes = ""
 	}
 	on := func(s *system) bool { return len(among(s)) > 0 }

@@ -79,6 +79,20 @@ func (p *proxy) to(targets ...string) {
 	p.targets = targets
 }
 
+// through has what servers say go through a filter, a new one for each new connection.
+func (p *proxy) through(frames func() filter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frames = frames
+}
+
+// prefer has the next connection go to the target of a number, and each one after that to the next, as at a balancer of load.
+func (p *proxy) prefer(first int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spread, p.first = true, first
+}
+
 // setTrouble makes the network as bad as it says; the zero value mends it.
 func (p *proxy) setTrouble(t trouble) {
 	p.mu.Lock()

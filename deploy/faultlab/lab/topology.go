@@ -206,7 +206,7 @@ func (s *system) layOutPrograms(keys string, replicas int, servers ...string) er
 		if err != nil {
 			return err
 		}
-		link.frames = func() filter { return s.lab.swallows.filter() }
+		link.through(s.lab.swallows.filter)
 		ops, err := s.opsAddress()
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (s *system) link(name, kind string, prefer int, servers []string) (*proxy, 
 	if err != nil {
 		return nil, err
 	}
-	p.spread, p.first = true, prefer%len(servers)
+	p.prefer(prefer % len(servers))
 	p.to(servers...)
 	s.links = append(s.links, p)
 	return p, nil
