@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,18 +62,20 @@ func Serve(ctx context.Context, listener net.Listener, registry *prometheus.Regi
 	return nil
 }
 
+// ready asks all checks before it answers: what stands in front of the first that fails must not decide the status.
 func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
+	var passed strings.Builder
 	for _, check := range checks {
 		if err := check.Ready(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintf(w, "%s: %v\n", check.Name, err)
+			fmt.Fprintf(w, "%s%s: %v\n", passed.String(), check.Name, err)
 			return
 		}
 		if r.URL.Query().Has("verbose") {
-			fmt.Fprintf(w, "%s: ok\n", check.Name)
+			fmt.Fprintf(&passed, "%s: ok\n", check.Name)
 		}
 	}
-	fmt.Fprintln(w, "ok")
+	fmt.Fprintf(w, "%sok\n", passed.String())
 }
 
 // Violations registers the counter of what a NATS server refused its users, by the names of users.
