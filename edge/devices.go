@@ -16,50 +16,62 @@ const beatEvery = wire.LeaseTTL * 3 / 10
 
 // arrive writes that a device has connected.
 func (p *presence) arrive(sess *session) {
-	p.mu.Lock()
-	delete(p.unsaid, unsaid{sess.user.name, sess.device})
-	p.mu.Unlock()
+	p.remember(sess, nil)
 	p.write(sess, nil)
 }
 
 // leave writes that a device has disconnected, unless a newer connection of it has taken its place here or elsewhere.
 func (p *presence) leave(sess *session, left bool) {
-	if left && !sess.elsewhere.Load() {
-		at := wire.At(p.edge.cfg.Now())
-		p.remember(sess, at)
-		p.write(sess, &at)
+	if !left || sess.elsewhere.Load() {
+		p.withdraw(sess)
+		return
 	}
+	at := wire.At(p.edge.cfg.Now())
+	p.remember(sess, &at)
+	p.write(sess, &at)
 }
 
-// departures is the records of devices that have left, until they come back from the store.
-type departures map[unsaid]wire.DeviceRecord
+// unheard is the records of devices that have come or gone here, until they come back from the store: it may be without a leader when they are written.
+type unheard map[unsaid]wire.DeviceRecord
 
 type unsaid struct {
 	user   subjects.User
 	device subjects.Device
 }
 
-// unsaidMost bounds the departures that are remembered at once: a device that leaves beside so many others, while the store cannot be reached, may be shown until it comes back or the edge ends.
+// unsaidMost bounds the records that are remembered at once: beside so many others, while the store cannot be reached, a device may be shown as what it was before until it comes back or goes.
 const unsaidMost = 1 << 16
 
-// remember notes a departure, whose record may be lost with the connection: nothing else would ever end it while the edge lives.
-func (p *presence) remember(sess *session, at wire.Time) {
+// remember notes a record, which may be lost on its way: nothing else would ever say it while the edge lives.
+func (p *presence) remember(sess *session, left *wire.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	who := unsaid{sess.user.name, sess.device}
+	delete(p.unsaid, who)
 	if len(p.unsaid) < unsaidMost {
-		p.unsaid[unsaid{sess.user.name, sess.device}] = wire.DeviceRecord{Edge: p.own, At: wire.At(sess.at), LeftAt: &at}
+		p.unsaid[who] = wire.DeviceRecord{Edge: p.own, At: wire.At(sess.at), LeftAt: left}
 	}
 }
 
-// said forgets a departure that others know of, or that a newer record has made meaningless. It is called with the mutex.
-func (p *presence) said(u subjects.User, d subjects.Device, r wire.DeviceRecord) {
-	who := unsaid{u, d}
-	if left, ok := p.unsaid[who]; ok && (r.LeftAt != nil && r.Edge == p.own || r.At.After(left.At.Time)) {
+// withdraw takes the arrival of a session back that another connection of the device has followed.
+func (p *presence) withdraw(sess *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	who := unsaid{sess.user.name, sess.device}
+	if r, ok := p.unsaid[who]; ok && r.LeftAt == nil && r.At == wire.At(sess.at) {
 		delete(p.unsaid, who)
 	}
 }
 
-// sayAgain publishes the departures that may have been lost.
+// said forgets a record that others know of, or that a newer one has made meaningless. It is called with the mutex.
+func (p *presence) said(u subjects.User, d subjects.Device, r wire.DeviceRecord) {
+	who := unsaid{u, d}
+	if one, ok := p.unsaid[who]; ok && (r.Edge == p.own && (r.LeftAt == nil) == (one.LeftAt == nil) || r.At.After(one.At.Time)) {
+		delete(p.unsaid, who)
+	}
+}
+
+// sayAgain publishes the records that may have been lost.
 func (p *presence) sayAgain() {
 	p.mu.Lock()
 	again := maps.Clone(p.unsaid)
@@ -69,7 +81,7 @@ func (p *presence) sayAgain() {
 	}
 }
 
-// write publishes the record of a session's device. Nobody waits for its storage: what may be lost is written again after a reconnect.
+// write publishes the record of a session's device. Nobody waits for its storage: what does not come back is written again.
 func (p *presence) write(sess *session, left *wire.Time) {
 	p.put(sess.user.name, sess.device, wire.DeviceRecord{Edge: p.edge.cfg.Name, At: wire.At(sess.at), LeftAt: left})
 }
@@ -105,12 +117,13 @@ func (p *presence) contest(u *user, d subjects.Device, r wire.DeviceRecord) {
 	}
 }
 
-// beat renews the edge's lease until ctx ends.
+// beat renews the edge's lease until ctx ends, and says again what may have been lost.
 func (p *presence) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()
 	for {
 		p.renewLease()
+		p.sayAgain()
 		select {
 		case <-ctx.Done():
 			return

@@ -94,11 +94,37 @@ func TestDeparturesAreSaidAgain(t *testing.T) {
 	w.mu.Lock()
 	delete(w.presence, key("ada")) // as if it had been lost on its way
 	w.mu.Unlock()
-	r.presence.remember(sess, wire.At(time.Now()))
+	now := wire.At(time.Now())
+	r.presence.remember(sess, &now)
 	r.unsure("reconnect")
 	eventually(t, "the lost departure is written again", func() bool { return left("ada") })
 	eventually(t, "and forgotten then", said)
 	if left("bob") {
 		t.Error("a device that came back is said to have left")
 	}
+}
+
+// The store may have nobody to lead it at the moment of a connect, without the edge losing its connection to NATS: nothing would tell others of the device.
+func TestArrivalsAreSaidAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	r.connect(t, w, "ada", "web")
+	key := subjects.DeviceKey("ada", "web")
+	there := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.presence[key]) > 0
+	}
+	eventually(t, "the arrival is written", there)
+	w.mu.Lock()
+	delete(w.presence, key) // as if it had been lost on its way
+	w.mu.Unlock()
+	r.presence.remember(r.users.find("ada").list()[0].session.Load(), nil)
+	eventually(t, "the lost arrival is written again", there)
+	eventually(t, "what has come back is forgotten", func() bool {
+		r.presence.mu.Lock()
+		defer r.presence.mu.Unlock()
+		return len(r.presence.unsaid) == 0
+	})
 }

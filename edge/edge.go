@@ -83,7 +83,7 @@ func New(cfg Config) (*Edge, error) {
 	e.users.known = map[subjects.User]*user{}
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}
 	e.presence = presence{
-		edge: e, own: cfg.Name, followed: map[subjects.User]*followed{}, leases: map[subjects.Edge]lease{}, unsaid: departures{},
+		edge: e, own: cfg.Name, followed: map[subjects.User]*followed{}, leases: map[subjects.Edge]lease{}, unsaid: unheard{},
 	}
 	e.searches.failed = map[subjects.Function]time.Time{}
 	e.readers = readers{edge: e, turns: make(chan *socket)}

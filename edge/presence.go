@@ -33,7 +33,7 @@ type presence struct {
 	leases   map[subjects.Edge]lease
 	echoed   time.Time // when this edge's own lease came back from the store last
 	doubt    time.Time // until when a lease that was not renewed proves nothing: nobody's was
-	unsaid   departures
+	unsaid   unheard
 }
 
 // lease is what is known of another edge. It counts by the clock of this one, so that clocks need not agree.
@@ -163,9 +163,9 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 	local := p.edge.users.find(u)
 	p.mu.Lock()
 	watched := p.followed[u] != nil
-	_, left := p.unsaid[unsaid{u, d}]
+	_, open := p.unsaid[unsaid{u, d}]
 	p.mu.Unlock()
-	if !watched && !left && local == nil {
+	if !watched && !open && local == nil {
 		return nil // most of those who come and go elsewhere
 	}
 	var r wire.DeviceRecord
