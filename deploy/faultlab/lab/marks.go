@@ -59,12 +59,16 @@ func (p *person) mark(ctx, done context.Context) {
 	}
 }
 
-// countUnread notes what is said to be unread, when nobody says anything any more.
+// countUnread notes what is said to be unread, when nobody says anything any more. One of several servers may be a moment behind, which shows in the head.
 func (p *person) countUnread(done context.Context, room subjects.Conversation) {
+	last, err := p.lab.head(done, room)
+	if err != nil {
+		return
+	}
 	for done.Err() == nil {
 		heads, err := asking[wire.HeadsQuery, wire.Heads](done, p, "history.heads", wire.HeadsQuery{})
 		for _, h := range heads.Conversations {
-			if err == nil && h.Conversation == room {
+			if err == nil && h.Conversation == room && h.Head.Seq >= last {
 				p.record(history.Record{Kind: history.Unread, Conversation: room, Seq: h.Read.Seq, Count: h.Unread})
 				return
 			}
