@@ -130,13 +130,6 @@ func (c *pair) reset() {
 	}
 }
 
-// connections returns how many there are.
-func (p *proxy) connections() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.open)
-}
-
 func (p *proxy) close() {
 	_ = p.listener.Close()
 	p.setTrouble(trouble{cut: true})
