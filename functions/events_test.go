@@ -306,6 +306,35 @@ func TestAnErasedMessageIsPassedOver(t *testing.T) {
 	}
 }
 
+// Without its consumers a function would wait for ever and look well.
+func TestConsumersThatAreGoneAreTold(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, jetstream.ConsumerSpec{})
+	told := make(chan string, 64)
+	functionstest.Run(t, l.nc, counter(&seen{}, nil), functions.Options{Stalled: func(reason string) { told <- reason }})
+	if err := jetstream.RemoveConsumers(t.Context(), l.nc, "counter"); err != nil {
+		t.Fatal(err)
+	}
+	next := func(what string, is func(reason string) bool) {
+		t.Helper()
+		for deadline := time.After(patient); ; {
+			select {
+			case reason := <-told:
+				if is(reason) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("not told that %s", what)
+			}
+		}
+	}
+	next("nothing can be had", func(reason string) bool { return strings.Contains(reason, "nothing can be had from IM_") })
+	if err := jetstream.DeclareConsumers(t.Context(), l.nc, []jetstream.ConsumerSpec{{Function: "counter", Entries: true}}); err != nil {
+		t.Fatal(err)
+	}
+	next("it can be had again", func(reason string) bool { return reason == "" })
+}
+
 func TestAReplayHandsEverythingOverAgain(t *testing.T) {
 	t.Parallel()
 	l := newLog(t, jetstream.ConsumerSpec{})

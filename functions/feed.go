@@ -43,6 +43,7 @@ type feed struct {
 	turn    int // the source that is asked first next time
 	hand    map[*delivery]struct{}
 	asked   int  // sum over the sources of what is asked for beyond the first
+	stalled int  // sources that the log was told of
 	quiet   bool // nothing is asked for
 	ended   bool // what comes goes back
 }
@@ -273,7 +274,8 @@ func (f *feed) receive(msg *nats.Msg) {
 // arrived counts a message. mu is held.
 func (f *feed) arrived(d *delivery, work bool) {
 	s := d.source
-	s.heard, s.failed, s.told = d.came, time.Time{}, false
+	s.heard = d.came
+	f.served(s)
 	if work {
 		s.hand++
 		f.hand[d] = struct{}{}
@@ -311,13 +313,14 @@ func (f *feed) status(msg *nats.Msg) {
 	s, now := f.sources[i], time.Now()
 	s.heard = now
 	status := first(msg.Header, "Status")
-	if status == "100" {
+	if status == "100" { // it waits with us
+		f.served(s)
 		return
 	}
 	f.settle(s)
 	s.ask = 1
 	if status == "404" || status == "408" { // its time is over, or there is nothing
-		s.failed, s.told = time.Time{}, false
+		f.served(s)
 	} else {
 		s.after = now.Add(pullRetry)
 		f.refused(s, status+" "+first(msg.Header, "Description"), now)
@@ -325,15 +328,31 @@ func (f *feed) status(msg *nats.Msg) {
 	f.fill(now)
 }
 
-// refused tells the log of a source that gives nothing, once, and not at once: a server that starts, a leader that changes and a consumer that
-// is made anew look the same for a moment. mu is held.
+// served notes that a source gives, or has nothing. mu is held.
+func (f *feed) served(s *source) {
+	s.failed = time.Time{}
+	if !s.told {
+		return
+	}
+	s.told = false
+	if f.stalled--; f.stalled == 0 && f.in.opts.Stalled != nil {
+		f.in.opts.Stalled("")
+	}
+}
+
+// refused tells the log, and whoever asked for it, of a source that gives nothing, once, and not at once: a server that starts, a leader that changes and a
+// consumer that is made anew look the same for a moment. mu is held.
 func (f *feed) refused(s *source, why string, now time.Time) {
 	if s.failed.IsZero() {
 		s.failed = now
 	}
 	if !s.told && now.Sub(s.failed) > pullHeartbeat {
 		s.told = true
+		f.stalled++
 		f.in.log.Error("entries or jobs cannot be had; are the consumers declared?", "stream", s.stream, "err", why)
+		if f.in.opts.Stalled != nil {
+			f.in.opts.Stalled("nothing can be had from " + s.stream + ": " + why)
+		}
 	}
 }
 

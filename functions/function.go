@@ -103,6 +103,7 @@ type Options struct {
 	Began        time.Time             // when the process started, for the statistics; zero = not known
 	Violations   func() uint64         // how often the NATS server refused this program a subject, for the statistics; nil = not known
 	Ready        func(instance string) // called once, when calls can arrive
+	Stalled      func(reason string)   // told that entries or jobs cannot be had, and why, and "" when they can again; it must return at once; nil = nobody
 
 	ping time.Duration // how often the server hears that a message is in hand; 0 = pingEvery
 }

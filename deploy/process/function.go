@@ -73,7 +73,8 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel(nil) }()
 	}
 	var up atomic.Bool
-	stop, err := probes(config.OpsListen, readiness(ctx, nc, &up, func() string { return caller.Impaired(storing) }))
+	impaired := impairments{caller: caller}
+	stop, err := probes(config.OpsListen, readiness(ctx, nc, &up, impaired.err))
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,7 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 	options := functions.Options{
 		Version: Version(), Concurrency: config.Concurrency, Unit: config.Unit,
 		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began, Violations: config.NATS.Violations.Count,
+		Stalled: impaired.stall,
 		Ready: func(instance string) {
 			up.Store(true)
 			log.Info("instance is up", KeyFunction, name, "instance", instance)

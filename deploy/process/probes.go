@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 )
 
@@ -30,14 +31,15 @@ var (
 	errLeaving = errors.New("the instance is leaving")
 	errNoNATS  = errors.New("there is no connection to NATS")
 	errStorage = errors.New("nothing can be stored")
+	errStalled = errors.New("entries or jobs do not come")
 )
 
 // storing is the function that knows whether anything can be stored.
 const storing subjects.Function = "send"
 
 // readiness returns what /readyz asks: an instance is ready while calls reach it, from when it has said up until ctx ends, and while what they change can be stored. Calls do not wait for
-// it, since they come by NATS; a roll-out does. Impaired returns why nothing can be stored, "" when something can.
-func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool, impaired func() string) func() error {
+// it, since they come by NATS; a roll-out does. Impaired returns what else keeps the instance from its work.
+func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool, impaired func() error) func() error {
 	return func() error {
 		switch {
 		case ctx.Err() != nil:
@@ -47,11 +49,26 @@ func readiness(ctx context.Context, nc *nats.Conn, up *atomic.Bool, impaired fun
 		case !nc.IsConnected():
 			return errNoNATS
 		}
-		if reason := impaired(); reason != "" {
-			return fmt.Errorf("%w: %s", errStorage, reason)
-		}
-		return nil
+		return impaired()
 	}
+}
+
+// impairments is what an instance knows beside its own connection of why it cannot work: from callers that nothing can be stored, and that its consumers give nothing.
+type impairments struct {
+	caller  *functions.Caller
+	stalled atomic.Pointer[string]
+}
+
+func (i *impairments) stall(reason string) { i.stalled.Store(&reason) }
+
+func (i *impairments) err() error {
+	if reason := i.caller.Impaired(storing); reason != "" {
+		return fmt.Errorf("%w: %s", errStorage, reason)
+	}
+	if reason := i.stalled.Load(); reason != nil && *reason != "" {
+		return fmt.Errorf("%w: %s", errStalled, *reason)
+	}
+	return nil
 }
 
 // probes opens the listener of an instance's probes and serves them until the returned function is called. An empty address means nowhere.

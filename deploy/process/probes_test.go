@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/confab-im/confab/functions"
+	"github.com/confab-im/confab/functions/functionstest"
 	"github.com/confab-im/confab/jetstream/jetstreamtest"
 )
 
@@ -107,16 +109,21 @@ func TestAnInstanceIsReadyFromUpToTheEnd(t *testing.T) {
 	nc := srv.Connect(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var up atomic.Bool
-	impaired := ""
-	ready := readiness(ctx, nc, &up, func() string { return impaired })
+	caller, err := functions.NewCaller(nc, functionstest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	impaired := impairments{caller: caller}
+	ready := readiness(ctx, nc, &up, impaired.err)
 	for _, step := range []struct {
 		do   func()
 		want error
 	}{
 		{func() {}, errNotUp},
 		{func() { up.Store(true) }, nil},
-		{func() { impaired = "the disk is full" }, errStorage},
-		{func() { impaired = "" }, nil},
+		{func() { impaired.stall("nothing can be had") }, errStalled},
+		{func() { impaired.stall("") }, nil},
 		{nc.Close, errNoNATS},
 		{cancel, errLeaving},
 	} {
