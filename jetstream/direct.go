@@ -142,7 +142,7 @@ func (s *Store) readLeader(ctx context.Context, stream string, body readRequest)
 			Time    time.Time `json:"time"`
 		} `json:"message"`
 	}
-	if err := s.ask(ctx, subjects.LeaderRead(stream), body, &answer); err != nil {
+	if err := s.askLeader(ctx, subjects.LeaderRead(stream), body, &answer); err != nil {
 		return nil, err
 	}
 	if answer.Error != nil {
@@ -261,11 +261,31 @@ func (s *Store) lastSequence(ctx context.Context, stream string) (uint64, error)
 
 // ask sends a JSON request to JetStream and reads the JSON answer.
 func (s *Store) ask(ctx context.Context, subject string, body, answer any) error {
+	return s.askWithin(ctx, subject, body, answer, patience)
+}
+
+// firstPatience is how long a read first waits for a leader's answer; the next try waits twice as long.
+const firstPatience = time.Second
+
+// askLeader is ask for a read, which is asked again where no answer comes: the leader may have gone with the question, and its successor be there long before the
+// time of the call is over.
+func (s *Store) askLeader(ctx context.Context, subject string, body, answer any) error {
+	left := patience
+	for within := firstPatience; ; within *= 2 {
+		within = min(within, left)
+		err := s.askWithin(ctx, subject, body, answer, within)
+		if left -= within; !errors.Is(err, context.DeadlineExceeded) || left <= 0 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) askWithin(ctx context.Context, subject string, body, answer any, within time.Duration) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("write a request: %w", err)
 	}
-	reply, err := s.request(ctx, &nats.Msg{Subject: subject, Data: data})
+	reply, err := s.requestWithin(ctx, &nats.Msg{Subject: subject, Data: data}, within)
 	if err != nil {
 		return err
 	}
@@ -277,10 +297,14 @@ func (s *Store) ask(ctx context.Context, subject string, body, answer any) error
 
 // request sends one request, which it owns, and waits for one answer.
 func (s *Store) request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
-	reply, err := s.replies.ask(ctx, msg, patience)
+	return s.requestWithin(ctx, msg, patience)
+}
+
+func (s *Store) requestWithin(ctx context.Context, msg *nats.Msg, within time.Duration) (*nats.Msg, error) {
+	reply, err := s.replies.ask(ctx, msg, within)
 	if errors.Is(err, nats.ErrNoResponders) {
 		err = untilHeard(ctx, func() (err error) {
-			reply, err = s.replies.ask(ctx, msg, patience)
+			reply, err = s.replies.ask(ctx, msg, within)
 			return err
 		})
 	}
