@@ -252,7 +252,7 @@ func (e *Edge) startPoller() {
 	e.start(func(ctx context.Context) {
 		stop := context.AfterFunc(ctx, p.close)
 		defer stop()
-		if err := p.run(); err != nil {
+		if err := p.run(); err != nil && ctx.Err() == nil {
 			e.log.Error("connections are no longer watched", "err", err)
 		}
 	})
