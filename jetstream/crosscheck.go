@@ -16,8 +16,11 @@ type pair struct {
 	user         subjects.User
 }
 
-// sides is what a bucket has of a pair in its two directions, nil where it has nothing.
-type sides[T any] struct{ conversation, user *T }
+// sides is what a bucket has of a pair in its two directions, nil where it has nothing, and the newest message about it.
+type sides[T any] struct {
+	conversation, user *T
+	message            uint64
+}
 
 // pairs reads a bucket that has everything in both directions, a share of the conversations at a time, and calls check with each share.
 func pairs[T any](ctx context.Context, l *look, bucket string, check func(all map[pair]sides[T], ours func(subjects.Conversation) bool)) error {
@@ -45,11 +48,12 @@ func pairs[T any](ctx context.Context, l *look, bucket string, check func(all ma
 			if !m.gone() {
 				value = new(T)
 				if err := json.Unmarshal(m.Data, value); err != nil {
-					l.report(Finding{Defect: strange[bucket], Conversation: c, User: u, Text: "its record cannot be read: " + err.Error()})
+					l.report(Finding{Defect: strange[bucket], Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
 					return nil
 				}
 			}
 			have := all[pair{c, u}]
+			have.message = m.Sequence
 			if fromUser {
 				have.user = value
 			} else {
@@ -85,6 +89,7 @@ func (l *look) conversations(ctx context.Context) error {
 			l.report(Finding{Defect: DefectConversation, Conversation: c, Message: m.Sequence, Text: err.Error()})
 			return nil
 		}
+		record.Revision = m.Sequence
 		records[record.Conversation] = record
 		return nil
 	})
@@ -99,13 +104,13 @@ func (l *look) conversations(ctx context.Context) error {
 			l.report(Finding{Defect: DefectConversation, Conversation: c, Text: fmt.Sprintf("it has %d entries and no record", a.head.Seq)})
 		case record.Title != a.title || record.Policy != a.policy:
 			// The record is written before the entry.
-			l.report(Finding{Defect: DefectConversation, Conversation: c, Unfinished: true, Text: fmt.Sprintf("its record has title %q and policy %q, its log %q and %q",
-				record.Title, record.Policy.History, a.title, a.policy.History)})
+			l.report(Finding{Defect: DefectConversation, Conversation: c, Message: record.Revision, Unfinished: true,
+				Text: fmt.Sprintf("its record has title %q and policy %q, its log %q and %q", record.Title, record.Policy.History, a.title, a.policy.History)})
 		}
 	}
-	for c := range records {
+	for c, record := range records {
 		if l.accounts[c] == nil {
-			l.report(Finding{Defect: DefectConversation, Conversation: c, Unfinished: true, Text: "its record is there, and its log has not begun"})
+			l.report(Finding{Defect: DefectConversation, Conversation: c, Message: record.Revision, Unfinished: true, Text: "its record is there, and its log has not begun"})
 		}
 	}
 	return nil
@@ -119,7 +124,7 @@ func (l *look) members(ctx context.Context) error {
 				l.audit.Memberships++
 			}
 			for _, f := range l.membership(p, have) {
-				f.Conversation, f.User = p.conversation, p.user
+				f.Conversation, f.User, f.Message = p.conversation, p.user, have.message
 				l.report(f)
 			}
 		}
@@ -217,7 +222,7 @@ func (l *look) marks(ctx context.Context) error {
 				head = a.head
 			}
 			report := func(d Defect, unfinished bool, format string, args ...any) {
-				l.report(Finding{Defect: d, Conversation: p.conversation, User: p.user, Unfinished: unfinished, Text: fmt.Sprintf(format, args...)})
+				l.report(Finding{Defect: d, Conversation: p.conversation, User: p.user, Message: have.message, Unfinished: unfinished, Text: fmt.Sprintf(format, args...)})
 			}
 			for _, mark := range []*Cursor{have.conversation, have.user} {
 				if mark != nil && !mark.within(head) {

@@ -48,7 +48,7 @@ type Finding struct {
 	Conversation subjects.Conversation `json:"conversation,omitempty"`
 	User         subjects.User         `json:"user,omitempty"`
 	Seq          wire.Seq              `json:"seq,omitempty"`
-	Message      uint64                `json:"message,omitempty"` // the stream sequence of a message that is no entry
+	Message      uint64                `json:"message,omitempty"` // the stream sequence of a message that is no entry, or of the record that contradicts
 	Text         string                `json:"text"`
 	Unfinished   bool                  `json:"unfinished,omitempty"` // a crash between two writes leaves it, nobody sees it, and the next call that is about it finishes it
 }

@@ -219,7 +219,7 @@ func (m *Mender) Decide() error {
 	slices.SortFunc(m.amends, func(a, b Stored) int { return strings.Compare(a.Subject, b.Subject) })
 	for p, member := range m.founders {
 		if m.head(p.conversation).Seq > 0 && !m.peopled[p.conversation] {
-			m.members[p] = sides[Member]{&member, nil}
+			m.members[p] = sides[Member]{conversation: &member}
 		}
 	}
 	for p, have := range m.members {

@@ -42,7 +42,8 @@ type VerifyOptions struct {
 }
 
 // Verify reads everything that is remembered of conversations, changes nothing, and returns what contradicts itself. It may run while others write: what
-// it finds in one look and no more in the next was on its way. An error means that it could not look.
+// it finds in one look and no more in the next was on its way, and so was a record that has been written again since: a log is read before the records
+// about it, so only a record that was there before can be ahead of it. An error means that it could not look.
 //
 // It reads every stream once, in its order, and needs memory for each conversation, membership and changed message, not for each entry.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Audit, error) {
@@ -197,6 +198,12 @@ type amendsPage struct {
 // stands for no record.
 type amendsSum struct{ settled, open [16]byte }
 
+// amendsRecord is the digest of a record that the bucket has, and the message that it is.
+type amendsRecord struct {
+	digest  [16]byte
+	message uint64
+}
+
 func (l *look) wanted(c subjects.Conversation) bool { return l.only == nil || l.only(c) }
 
 func (l *look) report(f Finding) {
@@ -340,7 +347,7 @@ func digestOf(record *pageAmends) (sum [16]byte) {
 
 // amends compares the bucket of what later entries changed with what the logs say.
 func (l *look) amends(ctx context.Context) error {
-	stored := map[amendsPage][16]byte{}
+	stored := map[amendsPage]amendsRecord{}
 	_, err := l.s.scan(ctx, subjects.BucketStream(subjects.BucketAmends), 0, func(m *rawMsg) error {
 		c, page, err := subjects.ParseAmendsKey(m.key(subjects.BucketAmends))
 		switch {
@@ -350,11 +357,11 @@ func (l *look) amends(ctx context.Context) error {
 			}
 		case l.wanted(c):
 			record, err := parseRecord(m)
-			if err != nil || len(bytes.TrimSpace(m.Data)) == 0 {
-				stored[amendsPage{c, page}] = [16]byte{}
-				return nil
+			one := amendsRecord{message: m.Sequence}
+			if err == nil && len(bytes.TrimSpace(m.Data)) > 0 {
+				one.digest = digestOf(&record.pageAmends)
 			}
-			stored[amendsPage{c, page}] = digestOf(&record.pageAmends)
+			stored[amendsPage{c, page}] = one
 		}
 		return nil
 	})
@@ -362,12 +369,12 @@ func (l *look) amends(ctx context.Context) error {
 		return err
 	}
 	report := func(key amendsPage, text string) {
-		l.report(Finding{Defect: DefectAmends, Conversation: key.conversation, Seq: firstOf(key.page), Text: fmt.Sprintf("of page %d: %s", key.page, text)})
+		l.report(Finding{Defect: DefectAmends, Conversation: key.conversation, Seq: firstOf(key.page), Message: stored[key].message, Text: fmt.Sprintf("of page %d: %s", key.page, text)})
 	}
 	for key, want := range l.sums {
 		have, there := stored[key]
 		switch {
-		case have == want.settled || want.open != [16]byte{} && have == want.open:
+		case have.digest == want.settled || want.open != [16]byte{} && have.digest == want.open:
 		case there:
 			report(key, "the record is not what the log says")
 		default:
@@ -375,7 +382,7 @@ func (l *look) amends(ctx context.Context) error {
 		}
 	}
 	for key, have := range stored {
-		if _, known := l.sums[key]; !known && have != [16]byte{} {
+		if _, known := l.sums[key]; !known && have.digest != [16]byte{} {
 			report(key, "there is a record, and the log has no changes")
 		}
 	}
