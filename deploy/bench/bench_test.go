@@ -38,7 +38,7 @@ var figures = map[string]map[string]int{
 	"direct":  {"as fast as it goes": beside, "send → ok, p50 at a quarter": beside, "send → other socket, p50 at a quarter": above0, "processor time of the server, held": there},
 	"fan-out": {"8 members: deliveries": beside, "8 members: to everybody, p50": beside, "8 members: processor time of the server": there},
 	"idle":    {"resident": there, "resident, little garbage": there, "processor time, with pings": there},
-	"storm":   {"connects with token check": beside, "connects with history.heads": beside, "restart: until all are back and caught up": above0},
+	"storm":   {"connects with token check": beside, "connects with history.heads": beside, "restart of the edge: until all are back and caught up": above0, "restart of everything: until all are back and caught up": above0},
 	"history": {"pages": beside, "one page after another, p50": beside, "that is so many times as much": above0},
 	"heads":   {"a list of 4, one after another, p50": beside, "lists, 4 at once": beside},
 	"mixed":   {"things done": above0, "direct message → ok, p50": beside, "message → others' sockets, p50": above0},

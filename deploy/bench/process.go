@@ -41,11 +41,11 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// startProcess starts a program with an environment and waits until what it writes matches ready; found is that match with its groups.
+// startProcess starts a program with an environment and waits until what it writes, or logs, matches ready; found is that match with its groups.
 func startProcess(ctx context.Context, name string, command, environment []string, ready *regexp.Regexp) (p *process, found []string, err error) {
 	out, in := io.Pipe()
 	p = &process{name: name, cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{}), words: &tail{}}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.SysProcAttr = in, p.words, environment, dieWithParent()
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.SysProcAttr = in, io.MultiWriter(p.words, in), environment, dieWithParent()
 	started := make(chan error, 1)
 	starter() <- func() { started <- p.cmd.Start() }
 	if err := <-started; err != nil {

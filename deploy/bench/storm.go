@@ -150,66 +150,96 @@ const (
 // backWithin bounds the return of everybody.
 const backWithin = 2 * time.Minute
 
-// restarts ends the server under everybody and starts it again on the same address.
+// restart is something that is ended under everybody and started again on the same address.
+type restart struct {
+	what  string
+	down  func() error
+	start func(ctx context.Context, listen string) error
+	goal  goal // of the time until all are back
+}
+
+// restarts measures the restart of an edge alone, which stands beside the child in a process of its own, and then that of the child with its store.
 func (s *system) restarts(ctx context.Context, n int) error {
-	r := s.run
+	front, err := s.frontEdge(ctx)
+	if err != nil {
+		return err
+	}
+	whole := s.url
+	s.url = front.url
+	err = s.restarted(ctx, n, restart{"the edge", front.down, front.start, goal{most: 6}})
+	s.url = whole
+	if err := errors.Join(err, front.down()); err != nil {
+		return err
+	}
+	s.run.report.note("The edge that is restarted alone is a process beside the whole program, whose functions and store go on.")
+	return s.restarted(ctx, n, restart{"everything", s.down, s.start, goal{}})
+}
+
+// restarted measures one kind of restart under n people.
+func (s *system) restarted(ctx context.Context, n int, what restart) error {
 	address, err := url.Parse(s.url)
 	if err != nil {
 		return err
 	}
 	var down, back, since []float64
 	var tries atomic.Int64
-	for round := range r.config.Rounds {
-		sockets := make([]*socket, n)
-		err := parallelBy(ctx, stormAtOnce, n, func(i int) error {
-			return patiently(ctx, func() (err error) {
-				sockets[i], err = s.arrive(ctx, s.people[i], stormDevice)
-				return err
-			})
-		})
+	for round := range s.run.config.Rounds {
+		s.run.say("restart of %s under %d people, round %d", what.what, n, round+1)
+		serves, whole, err := s.restartOnce(ctx, n, what, address.Host, &tries)
 		if err != nil {
-			closeAll(sockets)
-			return err
-		}
-		r.say("restart under %d people, round %d", n, round+1)
-		begun := time.Now()
-		within, cancel := context.WithTimeout(ctx, backWithin)
-		var clients sync.WaitGroup
-		var missing atomic.Int64
-		for i := range sockets {
-			clients.Go(func() {
-				if sockets[i] = s.comeBack(within, sockets[i], s.people[i], &tries); sockets[i] == nil {
-					missing.Add(1)
-				}
-			})
-		}
-		err = s.down()
-		if err == nil {
-			err = s.start(ctx, address.Host)
-		}
-		serves := time.Since(begun)
-		if err != nil {
-			cancel()
-		}
-		clients.Wait()
-		whole := time.Since(begun)
-		cancel()
-		closeAll(sockets)
-		if err != nil {
-			return err
-		}
-		if lost := missing.Load(); lost > 0 {
-			r.report.Refused += uint64(lost)
-			r.report.note("After a restart %d of %d people were not back within %v.", lost, n, backWithin)
+			return fmt.Errorf("restart %s: %w", what.what, err)
 		}
 		down, back, since = append(down, serves.Seconds()), append(back, whole.Seconds()), append(since, (whole-serves).Seconds())
 	}
-	r.report.figure("restart: until it serves again", "s", down, nil, goal{})
-	r.report.figure("restart: until all are back and caught up", "s", back, nil, goal{most: 6})
-	r.report.figure("restart: the same, since it serves again", "s", since, nil, goal{})
-	r.report.note("The restart is one of the whole program with its store, told to end as an operator does. Clients come back as the protocol asks: after a pause at random between 0.5 s and 2 s, 4 s, 8 s and so on, or as they were told; back means that history.heads is answered. %.1f tries a client.",
-		float64(tries.Load())/float64(n*r.config.Rounds))
+	r := s.run.report
+	r.figure("restart of "+what.what+": until it serves again", "s", down, nil, goal{})
+	r.figure("restart of "+what.what+": until all are back and caught up", "s", back, nil, what.goal)
+	r.figure("restart of "+what.what+": the same, since it serves again", "s", since, nil, goal{})
+	r.note("Restart of %s: told to end as an operator does, with one second to spread the closing of connections. Clients come back as the protocol asks: after a pause at random between 0.5 s and 2 s, 4 s, 8 s and so on, or as they were told; back means that history.heads is answered. %.1f tries a client.",
+		what.what, float64(tries.Load())/float64(n*s.run.config.Rounds))
 	return nil
+}
+
+// restartOnce connects everybody, restarts, and returns how long it took until clients could connect again, and until everybody had.
+func (s *system) restartOnce(ctx context.Context, n int, what restart, listen string, tries *atomic.Int64) (serves, whole time.Duration, err error) {
+	sockets := make([]*socket, n)
+	defer func() { closeAll(sockets) }()
+	err = parallelBy(ctx, stormAtOnce, n, func(i int) error {
+		s.run.step("connecting")
+		return patiently(ctx, func() (err error) {
+			sockets[i], err = s.arrive(ctx, s.people[i], stormDevice)
+			return err
+		})
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	begun := time.Now()
+	within, cancel := context.WithTimeout(ctx, backWithin)
+	defer cancel()
+	var clients sync.WaitGroup
+	var missing atomic.Int64
+	for i := range sockets {
+		clients.Go(func() {
+			if sockets[i] = s.comeBack(within, sockets[i], s.people[i], tries); sockets[i] == nil {
+				missing.Add(1)
+			}
+		})
+	}
+	if err = what.down(); err == nil {
+		err = what.start(ctx, listen)
+	}
+	serves = time.Since(begun)
+	if err != nil {
+		cancel()
+	}
+	clients.Wait()
+	whole = time.Since(begun)
+	if lost := missing.Load(); lost > 0 && err == nil {
+		s.run.report.Refused += uint64(lost)
+		s.run.report.note("After a restart of %s %d of %d people were not back within %v.", what.what, lost, n, backWithin)
+	}
+	return serves, whole, err
 }
 
 // comeBack waits until a connection ends and connects again until that succeeds, or ctx ends: then it returns nil.

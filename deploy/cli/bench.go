@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -84,17 +85,31 @@ func writeFile(path string, write func(io.Writer) error) error {
 	return errors.Join(write(file), file.Close())
 }
 
-// progressOn returns what shows one line of progress on a terminal, and what clears it; on anything else nothing is shown.
+// linesApart is the least time between two lines of progress where each stays.
+const linesApart = time.Second
+
+// progressOn returns what shows progress, and what clears it: one line that changes on a terminal, a line for what is new elsewhere.
 func progressOn(w io.Writer) (show func(string), clear func()) {
-	file, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return nil, func() {}
-	}
 	begun := time.Now()
-	show = func(text string) {
-		fmt.Fprintf(file, "\r\x1b[K%4.0fs  %s", time.Since(begun).Seconds(), text)
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		show = func(text string) {
+			fmt.Fprintf(file, "\r\x1b[K%4.0fs  %s", time.Since(begun).Seconds(), text)
+		}
+		return show, func() { fmt.Fprint(file, "\r\x1b[K") }
 	}
-	return show, func() { fmt.Fprint(file, "\r\x1b[K") }
+	var mu sync.Mutex // guards what follows, and writing
+	var last string
+	var at time.Time
+	show = func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text == last || time.Since(at) < linesApart {
+			return
+		}
+		last, at = text, time.Now()
+		fmt.Fprintf(w, "%4.0fs  %s\n", time.Since(begun).Seconds(), text)
+	}
+	return show, func() {}
 }
 
 // bareFloor runs one of the programs that confab is measured against.
