@@ -145,10 +145,15 @@ func (r *replies) begin(g *gathering) uint64 {
 // gather sends requests and calls take with every answer and the index of its request, until take reports that it has all. It owns the
 // requests.
 func (r *replies) gather(ctx context.Context, requests []*nats.Msg, take func(int, *nats.Msg) bool) error {
+	return r.gatherWithin(ctx, patience, requests, take)
+}
+
+// gatherWithin is gather that waits at most for the given time.
+func (r *replies) gatherWithin(ctx context.Context, most time.Duration, requests []*nats.Msg, take func(int, *nats.Msg) bool) error {
 	if len(requests) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	g := &gathering{take: take, done: make(chan struct{})}
 	id := r.begin(g)

@@ -28,23 +28,24 @@ const (
 
 // Config says what is measured. Command has no default.
 type Config struct {
-	Command   []string      // the program confab and what stands before its commands
-	Scenarios []string      // names; empty = all
-	URL       string        // of a confab that runs already, such as https://chat.example; empty = a child
-	Tokens    []string      // of people of the confab at URL; empty = people sign up
-	Invite    string        // with which people sign up at URL
-	Sync      string        // of the child and of the floors; empty = SyncAlways
-	Lasts     time.Duration // of one measurement; 0 = 5 s
-	People    int           // 0 = as each scenario presets
-	Rounds    int           // 0 = 3
-	Seed      uint64        // of all chance
-	Bytes     int           // of the text of a message; 0 = 100
-	Entries   int           // that history pages are read of; 0 = 100,000
-	Ping      time.Duration // between pings of the child; 0 = as it presets
-	Dir       string        // where the stores of children are made; empty = the directory for temporary files
-	Version   string        // of the program
-	Line      string        // the command line, for the report
-	Progress  func(string)  // what is being done; may be nil
+	Command       []string      // the program confab and what stands before its commands
+	Scenarios     []string      // names; empty = all
+	URL           string        // of a confab that runs already, such as https://chat.example; empty = a child
+	Tokens        []string      // of people of the confab at URL; empty = people sign up
+	Invite        string        // with which people sign up at URL
+	Sync          string        // of the child and of the floors; empty = SyncAlways
+	Lasts         time.Duration // of one measurement; 0 = 5 s
+	People        int           // 0 = as each scenario presets
+	Rounds        int           // 0 = 3
+	Seed          uint64        // of all chance
+	Bytes         int           // of the text of a message; 0 = 100
+	Entries       int           // that history pages are read of; 0 = 100,000
+	Conversations int           // of the largest store whose size is compared; 0 = 1,000,000
+	Ping          time.Duration // between pings of the child; 0 = as it presets
+	Dir           string        // where the stores of children are made; empty = the directory for temporary files
+	Version       string        // of the program
+	Line          string        // the command line, for the report
+	Progress      func(string)  // what is being done; may be nil
 }
 
 // ErrLost is wrapped by the error of Run when something that was acknowledged was not delivered, or something was refused.
@@ -53,12 +54,13 @@ var ErrLost = errors.New("something was lost or refused")
 // Validate returns an error that names the first field that is wrong, and fills in defaults.
 func (c *Config) Validate() error {
 	c.Sync, c.Lasts, c.Rounds = cmp.Or(c.Sync, SyncAlways), cmp.Or(c.Lasts, 5*time.Second), cmp.Or(c.Rounds, 3)
+	c.Conversations = cmp.Or(c.Conversations, scaleConversations)
 	c.Bytes, c.Entries, c.URL = cmp.Or(c.Bytes, 100), cmp.Or(c.Entries, 100_000), strings.TrimSuffix(c.URL, "/")
 	switch {
 	case c.Sync != SyncAlways && c.Sync != SyncDefault:
 		return fmt.Errorf("sync %q is neither %s nor %s", c.Sync, SyncAlways, SyncDefault)
-	case c.Lasts < 100*time.Millisecond || c.Rounds < 1 || c.People < 0 || c.Bytes < 0 || c.Bytes > 8<<10 || c.Entries < 1 || c.Ping < 0:
-		return errors.New("lasts must be at least 100ms, rounds and entries at least 1, people and ping not negative, bytes from 0 to 8192")
+	case c.Lasts < 100*time.Millisecond || c.Rounds < 1 || c.People < 0 || c.Bytes < 0 || c.Bytes > 8<<10 || c.Entries < 1 || c.Conversations < 1 || c.Ping < 0:
+		return errors.New("lasts must be at least 100ms, rounds, entries and conversations at least 1, people and ping not negative, bytes from 0 to 8192")
 	case c.URL != "" && !strings.HasPrefix(c.URL, "http://") && !strings.HasPrefix(c.URL, "https://"):
 		return fmt.Errorf("url %q begins with neither http:// nor https://", c.URL)
 	case c.URL == "" && (len(c.Tokens) > 0 || c.Invite != ""):
@@ -85,6 +87,7 @@ var scenarios = []scenario{
 	{"storm", "people who connect all at once, and who come back after a restart; the floor upgrades and answers one message, and checks no token", storm},
 	{"history", "pages of old messages, and posts beside those who read them; the floor reads one record of the size of a page by its place in a bare stream", history},
 	{"heads", "the list of conversations of somebody who has many; the floor reads as many newest records of bare streams", heads},
+	{"scale", "whether a message costs the same with more conversations stored and more people connected; the floor publishes to bare streams of as many subjects", growth},
 	{"mixed", "a day in small: messages, marks, typing, pages, presence, devices that come and go; the floor publishes as many messages", mixed},
 }
 

@@ -41,6 +41,7 @@ var figures = map[string]map[string]int{
 	"storm":   {"connects with token check": beside, "connects with history.heads": beside, "restart of the edge: until all are back and caught up": above0, "restart of everything: until all are back and caught up": above0},
 	"history": {"pages": beside, "one page after another, p50": beside, "that is so many times as much": above0},
 	"heads":   {"a list of 4, one after another, p50": beside, "lists, 4 at once": beside},
+	"scale":   {"16 conversations: processor time of the server": there, "16 conversations: start after a clean stop": beside, "16 conversations: start after kill -9": above0, "8 sockets: processor time of the server": there},
 	"mixed":   {"things done": above0, "direct message → ok, p50": beside, "message → others' sockets, p50": above0},
 }
 
@@ -48,7 +49,7 @@ func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {
 	for _, name := range bench.Names() {
 		t.Run(name, func(t *testing.T) {
 			report, err := bench.Run(t.Context(), bench.Config{
-				Command: []string{os.Args[0]}, Scenarios: []string{name}, Sync: bench.SyncDefault, Lasts: 150 * time.Millisecond, Rounds: 1, People: 8, Seed: 1, Entries: 600,
+				Command: []string{os.Args[0]}, Scenarios: []string{name}, Sync: bench.SyncDefault, Lasts: 150 * time.Millisecond, Rounds: 1, People: 8, Seed: 1, Entries: 600, Conversations: 16,
 				Ping: time.Second, Dir: t.TempDir(), Line: "confab bench", Version: "0.0.0",
 			})
 			if err != nil {

@@ -109,13 +109,15 @@ func (s *system) start(ctx context.Context, listen string) error {
 	return s.operate()
 }
 
+// quiet is the log of connections to a child.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
 // operate connects to the child as its operator, who makes tokens without a password.
 func (s *system) operate() (err error) {
 	config, ok := standalone.Local(s.data, natsconfig.Operator)
 	if !ok {
 		return errors.New("the child says not where its NATS server listens")
 	}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	if s.nc, _, err = config.Connect("confab-bench", quiet); err != nil {
 		return err
 	}

@@ -29,19 +29,20 @@ func measure(ctx context.Context, c call) error {
 		names, c.args = append(names, c.args[0]), c.args[1:]
 	}
 	config := struct {
-		URL     string        `conf:"url" help:"a confab that runs already; empty = one is started on a directory of its own and without rate limits"`
-		Token   []string      `conf:"token" help:"tokens of people at that url; empty = people sign up. May be given more than once"`
-		Invite  string        `conf:"invite" help:"with which people sign up at that url"`
-		Sync    string        `conf:"sync" help:"always (each message before it is acknowledged) or default (a power cut may lose acknowledged messages)"`
-		Lasts   time.Duration `conf:"lasts" help:"how long one measurement lasts"`
-		Rounds  int           `conf:"rounds" help:"how often each figure is measured, in turn with its floor; the median counts"`
-		People  int           `conf:"people" help:"how many people, a connection each; 0 = as the scenario presets"`
-		Entries int           `conf:"entries" help:"stored messages that history is read of"`
-		Bytes   int           `conf:"bytes" help:"length of the text of a message"`
-		Seed    int           `conf:"seed" help:"of all chance"`
-		Dir     string        `conf:"dir" help:"where stores are made; empty = the directory for temporary files, which must be on the disk to be measured"`
-		JSON    string        `conf:"json" help:"write the report to this file"`
-		Plot    string        `conf:"plot" help:"draw latencies over rates into this file, as SVG"`
+		URL           string        `conf:"url" help:"a confab that runs already; empty = one is started on a directory of its own and without rate limits"`
+		Token         []string      `conf:"token" help:"tokens of people at that url; empty = people sign up. May be given more than once"`
+		Invite        string        `conf:"invite" help:"with which people sign up at that url"`
+		Sync          string        `conf:"sync" help:"always (each message before it is acknowledged) or default (a power cut may lose acknowledged messages)"`
+		Lasts         time.Duration `conf:"lasts" help:"how long one measurement lasts"`
+		Rounds        int           `conf:"rounds" help:"how often each figure is measured, in turn with its floor; the median counts"`
+		People        int           `conf:"people" help:"how many people, a connection each; 0 = as the scenario presets"`
+		Entries       int           `conf:"entries" help:"stored messages that history is read of"`
+		Conversations int           `conf:"conversations" help:"of the largest store whose cost scale compares with smaller ones; 0 = a million"`
+		Bytes         int           `conf:"bytes" help:"length of the text of a message"`
+		Seed          int           `conf:"seed" help:"of all chance"`
+		Dir           string        `conf:"dir" help:"where stores are made; empty = the directory for temporary files, which must be on the disk to be measured"`
+		JSON          string        `conf:"json" help:"write the report to this file"`
+		Plot          string        `conf:"plot" help:"draw latencies over rates into this file, as SVG"`
 	}{Sync: bench.SyncAlways, Lasts: 5 * time.Second, Rounds: 3, Entries: 100_000, Bytes: 100, Seed: 1}
 	rest, err := c.load("bench", &config)
 	if errors.Is(err, process.ErrHelp) {
@@ -60,7 +61,7 @@ func measure(ctx context.Context, c call) error {
 	progress, clear := progressOn(c.note)
 	settings := bench.Config{
 		Command: []string{program}, Scenarios: names, URL: config.URL, Tokens: config.Token, Invite: config.Invite, Sync: config.Sync, Lasts: config.Lasts, Rounds: config.Rounds,
-		People: config.People, Entries: config.Entries, Bytes: config.Bytes, Seed: uint64(config.Seed), Dir: config.Dir, Version: process.Version(), Line: line, Progress: progress,
+		People: config.People, Entries: config.Entries, Conversations: config.Conversations, Bytes: config.Bytes, Seed: uint64(config.Seed), Dir: config.Dir, Version: process.Version(), Line: line, Progress: progress,
 	}
 	if err := settings.Validate(); err != nil {
 		return &process.UsageError{Err: err}
