@@ -78,7 +78,7 @@ func New(cfg Config) (*Edge, error) {
 	e.sockets.open = map[*socket]struct{}{}
 	e.paces = e.cfg.Limits.paces()
 	e.addresses = addresses{limits: &e.cfg.Limits, pace: e.paces.address, known: map[string]*address{}}
-	e.strangers = strangers{pace: e.paces.user, known: map[subjects.User]allowance{}}
+	e.strangers = strangers{known: map[subjects.User]taken{}}
 	e.identities.known = map[[sha256.Size]byte]identity{}
 	e.users.known = map[subjects.User]*user{}
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}

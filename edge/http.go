@@ -208,7 +208,7 @@ func (e *Edge) limitHTTP(name string, user subjects.User, key string, now time.T
 	if u := e.users.find(user); u != nil {
 		wait, ok = u.take(e, e.knownCall(name), momentOf(now))
 	} else {
-		wait, ok = e.strangers.take(user, momentOf(now))
+		wait, ok = e.strangers.take(e, user, e.knownCall(name), momentOf(now))
 	}
 	if !ok {
 		return tooMany(wait)

@@ -255,27 +255,81 @@ func (a *addresses) sweep(now moment) {
 	}
 }
 
-// strangers limits the users who call over HTTP without having a socket here, by the rates of users. Those at rest are forgotten.
-type strangers struct {
-	pace  pace
-	mu    sync.Mutex
-	known map[subjects.User]allowance
+// taken is how much a user has taken of the rates of all calls together and of each. The zero value is nothing.
+type taken struct {
+	all   allowance
+	calls map[string]allowance // by call; bounded by the number of public calls; nil at rest
 }
 
-func (t *strangers) take(u subjects.User, now moment) (wait time.Duration, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	taken := t.known[u]
-	wait, ok = taken.take(t.pace, now)
-	if !taken.whole(now) {
-		t.known[u] = taken
+// take takes one for a call.
+func (t *taken) take(e *Edge, name string, now moment) (wait time.Duration, ok bool) {
+	if wait, ok = t.all.take(e.paces.user, now); !ok {
+		return wait, false
+	}
+	one := t.calls[name]
+	wait, ok = one.take(e.cfg.Limits.call(name).pace(), now)
+	if ok && !one.whole(now) {
+		if t.calls == nil {
+			t.calls = map[string]allowance{}
+		}
+		t.calls[name] = one
 	}
 	return wait, ok
+}
+
+// rest lets go of the allowances that are whole, and reports whether all are.
+func (t *taken) rest(now moment) bool {
+	maps.DeleteFunc(t.calls, func(_ string, one allowance) bool { return one.whole(now) })
+	if len(t.calls) == 0 {
+		t.calls = nil
+	}
+	return t.calls == nil && t.all.whole(now)
+}
+
+// strangers has what users have taken who have no socket here, because they call over HTTP or because their last socket has gone: who connects anew gets no new burst.
+// Those at rest are forgotten, so the table is bounded by the connections and calls of the last seconds.
+type strangers struct {
+	mu    sync.Mutex
+	known map[subjects.User]taken
+}
+
+// take takes one for a call of a user without sockets.
+func (t *strangers) take(e *Edge, u subjects.User, name string, now moment) (wait time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	one := t.known[u]
+	wait, ok = one.take(e, name, now)
+	t.keepLocked(u, one, now)
+	return wait, ok
+}
+
+// keep remembers what a user had taken whose last socket has gone.
+func (t *strangers) keep(u subjects.User, what taken, now moment) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keepLocked(u, what, now)
+}
+
+func (t *strangers) keepLocked(u subjects.User, what taken, now moment) {
+	if what.rest(now) {
+		delete(t.known, u)
+	} else {
+		t.known[u] = what
+	}
+}
+
+// leave forgets a user who gets a socket, and returns what the user had taken.
+func (t *strangers) leave(u subjects.User) taken {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	what := t.known[u]
+	delete(t.known, u)
+	return what
 }
 
 // sweep forgets the users who are at rest.
 func (t *strangers) sweep(now moment) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.known, func(_ subjects.User, taken allowance) bool { return taken.whole(now) })
+	maps.DeleteFunc(t.known, func(_ subjects.User, what taken) bool { return what.rest(now) })
 }

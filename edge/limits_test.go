@@ -115,6 +115,52 @@ func TestCallsAreLimited(t *testing.T) {
 	}
 }
 
+// Whoever has used up a rate cannot have a new one by connecting anew, nor over HTTP.
+func TestANewConnectionIsNoNewBurst(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		change func(*Limits)
+	}{
+		{"a user", func(l *Limits) { l.User = Rate{0.001, 10} }},
+		{"a call", func(l *Limits) { l.Call = Rate{0.001, 10} }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.edge(func(cfg *Config) { c.change(&cfg.Limits) })
+			say := func(p *client) *wire.Error {
+				_, err := p.call("echo.say", wire.Empty{})
+				return err
+			}
+			ada := r.connect(t, w, "ada", "web")
+			for i := range 5 {
+				if err := say(ada); err != nil {
+					t.Fatalf("call %d: %v", i, err)
+				}
+			}
+			ada.close()
+			eventually(t, "ada is gone", func() bool { return r.users.count() == 0 })
+			token := w.token("ada", time.Hour)
+			for i := range 3 {
+				if status, _, answer := r.httpCall(t, "echo.say", token, `{}`); status != 200 {
+					t.Fatalf("call %d over HTTP: %d %s", i, status, answer)
+				}
+			}
+			ada = r.connect(t, w, "ada", "web")
+			for i := range 3 {
+				if err := say(ada); (err != nil) != (i == 2) || err != nil && err.Code != wire.RateLimited {
+					t.Errorf("call %d of the second connection: %v", i, err)
+				}
+			}
+			ada.close()
+			eventually(t, "ada is gone again", func() bool { return r.users.count() == 0 })
+			if status, _, answer := r.httpCall(t, "echo.say", token, `{}`); status != 429 {
+				t.Errorf("the eleventh call, over HTTP, is answered %d %s", status, answer)
+			}
+		})
+	}
+}
+
 func TestLimitsHaveSafeDefaultsAndAreChecked(t *testing.T) {
 	for _, l := range []Limits{{}, None()} {
 		if err := l.Validate(); err != nil {

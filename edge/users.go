@@ -35,8 +35,7 @@ type user struct {
 	stale     bool   // and must do so once more
 	resync    string // and then tell the clients why
 
-	taken allowance
-	calls map[string]allowance // by call; bounded by the number of public calls; nil at rest
+	taken taken
 }
 
 // find returns a user who has sockets here, or nil.
@@ -113,7 +112,7 @@ func (e *Edge) enter(name subjects.User) *user {
 	defer e.users.mu.Unlock()
 	u := e.users.known[name]
 	if u == nil {
-		u = &user{name: name}
+		u = &user{name: name, taken: e.strangers.leave(name)}
 		e.users.known[name] = u
 	}
 	u.mu.Lock()
@@ -164,6 +163,8 @@ func (e *Edge) forget(u *user, change func()) {
 	if last {
 		u.gone = true
 		delete(e.users.known, u.name)
+		e.strangers.keep(u.name, u.taken, rightNow())
+		u.taken = taken{} // whoever still holds the user must not write to what was handed over
 		joined, u.joined = u.joined, nil
 	}
 	u.mu.Unlock()
@@ -180,26 +181,12 @@ func (e *Edge) forget(u *user, change func()) {
 func (u *user) take(e *Edge, name string, now moment) (wait time.Duration, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if wait, ok = u.taken.take(e.paces.user, now); !ok {
-		return wait, false
-	}
-	taken := u.calls[name]
-	wait, ok = taken.take(e.cfg.Limits.call(name).pace(), now)
-	if ok && !taken.whole(now) {
-		if u.calls == nil {
-			u.calls = map[string]allowance{}
-		}
-		u.calls[name] = taken
-	}
-	return wait, ok
+	return u.taken.take(e, name, now)
 }
 
 // rest lets go of the allowances that are whole.
 func (u *user) rest(now moment) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	maps.DeleteFunc(u.calls, func(_ string, taken allowance) bool { return taken.whole(now) })
-	if len(u.calls) == 0 {
-		u.calls = nil
-	}
+	u.taken.rest(now)
 }
