@@ -13,6 +13,7 @@ import (
 
 // disk is a file system of its own for the data, in a file. Its power can be cut, and it can be filled without harm to anybody else.
 type disk struct {
+	part       string // whose data it has
 	image, dir string
 	mounted    bool
 }
@@ -20,9 +21,9 @@ type disk struct {
 // diskBytes is the size of a disk. The file takes only what is written.
 const diskBytes = 2 << 30
 
-// newDisk makes a disk and mounts it on a directory.
-func newDisk(dir string) (*disk, error) {
-	d := &disk{image: dir + ".img", dir: dir}
+// newDisk makes a disk for the data of a process and mounts it on a directory.
+func newDisk(part, dir string) (*disk, error) {
+	d := &disk{part: part, image: dir + ".img", dir: dir}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: it needs root, who may mount a file as a disk", ErrNoDisk)
 	}

@@ -5,9 +5,9 @@ package lab
 import "fmt"
 
 // disk is a file system of its own for the data, which only Linux has here.
-type disk struct{}
+type disk struct{ part string }
 
-func newDisk(string) (*disk, error) {
+func newDisk(_, _ string) (*disk, error) {
 	return nil, fmt.Errorf("%w: it needs Linux, whose ext4 can be made to forget what is not synced", ErrNoDisk)
 }
 

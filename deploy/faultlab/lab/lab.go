@@ -68,7 +68,7 @@ type Lab struct {
 	rooms      []subjects.Conversation
 	halls      []subjects.Conversation // where the people of workloads are
 	recruits   []*person               // who is there
-	disk       *disk                   // nil = the data is where all other files are
+	disks      []*disk                 // none = the data is where all other files are
 	swallows   swallows
 	silent     uint64 // messages in the conversation that is silent otherwise
 }
@@ -89,14 +89,14 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.history.Flush()) }()
 	running, end := context.WithCancel(ctx)
-	defer func() { err = errors.Join(err, l.closeDisk()) }()
+	defer func() { err = errors.Join(err, l.closeDisks()) }()
 	defer l.system.close()
 	defer end()
 	beside, err := chosenWorkloads(config.Beside)
 	if err != nil {
 		return err
 	}
-	if err := l.openDisk(); err != nil {
+	if err := l.openDisks(); err != nil {
 		return err
 	}
 	chosen, err := l.layOut()
@@ -106,7 +106,7 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	if err := l.system.start(running); err != nil {
 		return errors.Join(err, l.system.broken())
 	}
-	if l.disk != nil {
+	if len(l.disks) > 0 {
 		var watching sync.WaitGroup
 		watching.Go(func() { l.watchReadiness(running) })
 		defer watching.Wait()
@@ -124,10 +124,8 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if l.disk != nil {
-		if err := l.disk.sync(); err != nil { // what was set up counts as set up long ago
-			return err
-		}
+	if err := l.syncDisks(); err != nil {
+		return err
 	}
 	if err := l.chat(ctx, chosen, works); err != nil {
 		return err

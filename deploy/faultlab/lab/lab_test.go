@@ -46,7 +46,7 @@ func TestNothingIsLostUnderFaults(t *testing.T) {
 	}{
 		{lab.One, 10 * time.Second, []string{"kill", "cut", "kill-twice"}, []string{"kill", "cut"}},
 		{lab.Processes, 20 * time.Second, []string{"kill-send", "cut", "kill-server", "cut-edge", "kill-edge", "swallow", "roll-edge"}, []string{"kill-send", "cut-edge"}},
-		{lab.Cluster, 10 * time.Second, []string{"kill-leader", "cut", "step-down"}, nil},
+		{lab.Cluster, 10 * time.Second, []string{"kill-leader", "cut-route", "cut", "step-down"}, nil},
 	}
 	for _, r := range runs {
 		config := lab.Config{Program: program, Topology: r.topology, Seed: 1, Lasts: r.lasts, Faults: r.faults}

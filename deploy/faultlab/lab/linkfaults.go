@@ -8,11 +8,12 @@ import (
 	"github.com/confab-im/confab/deploy/faultlab/history"
 )
 
-// The kinds of networks, by who is on their one side; NATS is on the other, or for clients an edge.
+// The kinds of networks, by who is on their one side; NATS is on the other, for clients an edge, and for a route both.
 const (
 	linkClients  = "clients"
 	linkEdge     = "edge"
 	linkFunction = "function"
+	linkRoute    = "route" // between two servers
 )
 
 // linksOf returns the networks of a kind.
@@ -26,10 +27,10 @@ func (s *system) linksOf(kind string) []*proxy {
 	return found
 }
 
-// linkFaults is what can happen to a network: between clients and an edge, where the name says nothing, or between NATS and an edge or a function.
+// linkFaults is what can happen to a network: between clients and an edge, where the name says nothing, between NATS and an edge or a function, or between two servers.
 func linkFaults() []fault {
 	var list []fault
-	for _, kind := range []string{linkClients, linkEdge, linkFunction} {
+	for _, kind := range []string{linkClients, linkEdge, linkFunction, linkRoute} {
 		exposes := map[string]history.Exposure{linkClients: history.Reconnects, linkEdge: history.Repeats}[kind]
 		for _, f := range []struct {
 			name    string

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,7 +46,41 @@ func serverFaults() []fault {
 			return p.start(ctx)
 		}},
 		{name: "step down", on: clustered, inject: stepDown},
+		{name: "partition", exposes: history.Repeats, on: clustered, inject: func(ctx context.Context, l *Lab) error {
+			p, err := l.leader(ctx)
+			if err != nil {
+				return err
+			}
+			return l.apart(ctx, l.system.routesOf(p.name))
+		}},
+		{name: "partition all", exposes: history.Repeats, on: clustered, inject: func(ctx context.Context, l *Lab) error {
+			return l.apart(ctx, l.system.linksOf(linkRoute))
+		}},
 	}
+}
+
+// apart takes networks between servers away for longer than it takes the servers to notice. By chance connections end, or nothing passes any more. It is whole again when
+// every conversation has a leader: servers that could not see each other elect one for up to nine seconds.
+func (l *Lab) apart(ctx context.Context, routes []*proxy) error {
+	without := []trouble{{cut: true}, {stall: [2]bool{true, true}}}[l.random.IntN(2)]
+	for _, p := range routes {
+		p.setTrouble(without)
+	}
+	sleep(ctx, l.within(5*time.Second, 25*time.Second))
+	for _, p := range routes {
+		p.setTrouble(trouble{})
+	}
+	for _, c := range slices.Concat(l.rooms, l.halls) {
+		if _, err := l.leaderOf(ctx, subjects.StreamOf(c)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routesOf returns the networks between a server and the others.
+func (s *system) routesOf(server string) []*proxy {
+	return slices.DeleteFunc(s.linksOf(linkRoute), func(p *proxy) bool { return !slices.Contains(strings.Fields(p.name), server) })
 }
 
 // clustered reports whether there is more than one server.

@@ -56,7 +56,7 @@ type system struct {
 	lab    *Lab
 	parts  []*part  // in the order in which they start
 	fronts []*proxy // between clients and edges: clients that use one reach another edge only where the first is gone
-	links  []*proxy // between NATS and edges and functions, by the name of the part
+	links  []*proxy // between NATS and edges and functions, by the name of the part, and between servers, by the names of both
 	looks  func(user string) (process.NATSConfig, bool)
 	ready  func(ctx context.Context) error // done between the start of servers and that of all others; nil = nothing
 }
@@ -115,7 +115,7 @@ func (s *system) layOutProcesses() error {
 	if err := s.command("nats-config", "--out", keys, "--admin", "--profile", s.profile(), "--listen", address); err != nil {
 		return err
 	}
-	s.add("server-1", kindServer, serverSays, func() []string {
+	s.add(serverName(0), kindServer, serverSays, func() []string {
 		return []string{"nats", "--config", filepath.Join(keys, natsconfig.ServerFile)}
 	})
 	return s.layOutPrograms(keys, 1, address)
@@ -124,11 +124,11 @@ func (s *system) layOutProcesses() error {
 // servers is how many there are in a cluster.
 const servers = 3
 
-// layOutCluster is three servers, and everything else twice.
+// layOutCluster is three servers, with a network between any two of them, and everything else twice.
 func (s *system) layOutCluster() error {
-	var clients, routes [servers]string
+	var clients, listens [servers]string
 	for i := range servers {
-		for _, list := range []*[servers]string{&clients, &routes} {
+		for _, list := range []*[servers]string{&clients, &listens} {
 			var err error
 			if list[i], err = freeAddress(); err != nil {
 				return err
@@ -137,9 +137,13 @@ func (s *system) layOutCluster() error {
 	}
 	keys := filepath.Join(s.lab.config.Data, "nats")
 	for i := range servers {
-		name := fmt.Sprintf("server-%d", i+1)
+		routes, err := s.routes(i, listens[i+1:])
+		if err != nil {
+			return err
+		}
+		name := serverName(i)
 		if err := s.command("nats-config", "--out", keys, "--admin", "--profile", s.profile(), "--cluster", "lab", "--server", name,
-			"--listen", clients[i], "--cluster-listen", routes[i], "--routes", strings.Join(routes[:], ",")); err != nil {
+			"--listen", clients[i], "--cluster-listen", listens[i], "--routes", strings.Join(routes, ",")); err != nil {
 			return err
 		}
 		file := filepath.Join(keys, "nats-server-"+name+".conf")
@@ -151,7 +155,28 @@ func (s *system) layOutCluster() error {
 	return s.layOutPrograms(keys, servers, clients[:]...)
 }
 
-// keepAddresses has a server not tell clients where the others are, as behind an address translation: they would go there past the networks that fail.
+func serverName(i int) string { return fmt.Sprintf("server-%d", i+1) }
+
+// routes adds the networks between a server and those after it, and returns where it connects to them. Of any two servers only the one before connects, so that one network has all that
+// passes between them.
+func (s *system) routes(server int, others []string) ([]string, error) {
+	list := []string{nowhere} // what a server takes for itself: it must have a route, and the last one has no other
+	for i, listens := range others {
+		p, err := newProxy(serverName(server)+" "+serverName(server+1+i), linkRoute)
+		if err != nil {
+			return nil, err
+		}
+		p.to(listens)
+		s.links = append(s.links, p)
+		list = append(list, p.address())
+	}
+	return list, nil
+}
+
+// nowhere is what servers tell each other of where they listen for each other. As it is the same for all, each takes it for itself and does not connect to it.
+const nowhere = "localhost:1"
+
+// keepAddresses has a server not tell clients and other servers where the others are, as behind an address translation: they would go there past the networks that fail.
 func keepAddresses(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -161,7 +186,7 @@ func keepAddresses(file string) error {
 	if !strings.Contains(string(text), begin) {
 		return fmt.Errorf("%s has no cluster", file)
 	}
-	return os.WriteFile(file, []byte(strings.Replace(string(text), begin, begin+"  no_advertise: true\n", 1)), 0o600)
+	return os.WriteFile(file, []byte(strings.Replace(string(text), begin, begin+"  no_advertise: true\n  advertise: \""+nowhere+"\"\n", 1)), 0o600)
 }
 
 // profile returns what the servers are told about when they sync.
@@ -326,7 +351,7 @@ func all(parts []*part, do func(p *part) error) error {
 
 // opsAddress returns where a process is to say whether it is ready; empty = nobody asks.
 func (s *system) opsAddress() (string, error) {
-	if s.lab.disk == nil {
+	if len(s.lab.disks) == 0 {
 		return "", nil
 	}
 	return freeAddress()
