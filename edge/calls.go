@@ -48,6 +48,15 @@ type call struct {
 	begun   time.Time
 }
 
+// keep copies what is part of the line that the call stands in, which the reader uses again.
+func (c *call) keep() {
+	own := append(append(make([]byte, 0, len(c.id)+len(c.data)), c.id...), c.data...)
+	c.id = own[:len(c.id):len(c.id)]
+	if c.data != nil {
+		c.data = own[len(c.id):]
+	}
+}
+
 // handle begins what a frame asks for; it returns the code to close the socket with, or 0.
 func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wire.CloseCode {
 	if frame.Call == wire.CallHello {
@@ -85,6 +94,7 @@ func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wi
 		data, err := s.signal(sess, frame.Data, now)
 		s.done(c, data, err, s.push)
 	default:
+		c.keep()
 		if s.calls.enqueue(c) {
 			s.wg.Go(func() { s.work(ctx, c) })
 		}
@@ -339,24 +349,5 @@ func laneOf(frame wire.Frame, sess *session) string {
 	if frame.Call == wire.CallWatch || frame.Call == wire.CallUnwatch {
 		return frame.Call[:len("presence")]
 	}
-	return conversationOf(frame.Data, sess.user.name)
-}
-
-// conversationOf returns the conversation that data names, also as a user to write to; "" where it names none.
-func conversationOf(data []byte, user subjects.User) string {
-	var named struct {
-		Conversation subjects.Conversation `json:"conversation"`
-		To           subjects.User         `json:"to"`
-	}
-	if json.Unmarshal(data, &named) != nil { // also where an id is bad: the function says so
-		return ""
-	}
-	if named.To != "" && named.Conversation == "" {
-		direct, err := subjects.Direct(user, named.To)
-		if err != nil {
-			return ""
-		}
-		return string(direct)
-	}
-	return string(named.Conversation)
+	return frame.Lane(sess.user.name)
 }

@@ -16,15 +16,26 @@ type Frame struct {
 	ID   json.RawMessage `json:"id,omitempty"` // as the client wrote it; empty = wants no answer
 	Call string          `json:"call"`
 	Data json.RawMessage `json:"data,omitempty"`
+
+	names names // what ParseFrame saw in Data
 }
 
-// ParseFrame reads one line. The error is an *Error with BadFrame, or TooLarge where only the data is too long; the frame then has the id if it could be read.
+// names are the members of a call's data that say which conversation it speaks of, decoded; nil where they are absent.
+type names struct {
+	conversation, to []byte
+	odd              bool // one of them is no string
+}
+
+// ParseFrame reads one line; the frame's id and data are parts of it, not copies. The error is an *Error with BadFrame, or TooLarge where only the data is too long;
+// the frame then has the id if it could be read.
 func ParseFrame(line []byte) (Frame, error) {
 	var f Frame
-	if err := checkJSON(line, frameShape); err != nil {
-		return Frame{ID: salvageID(line)}, err
+	s := scanner{data: line}
+	strict, shaped := s.frame(&f)
+	if !strict {
+		return Frame{ID: salvageID(line)}, errScan
 	}
-	if !isObject(line) || json.Unmarshal(line, &f) != nil {
+	if !shaped {
 		return Frame{ID: salvageID(line)}, Errorf(BadFrame, "A frame is an object with the fields id, call and data.")
 	}
 	if string(f.ID) == "null" {
@@ -40,6 +51,88 @@ func ParseFrame(line []byte) (Frame, error) {
 		return Frame{ID: f.ID, Call: f.Call}, Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(f.Data), MaxData)
 	}
 	return f, nil
+}
+
+// frame reads all of the line into f. It reports whether the line is strict JSON, without a key that differs from a frame's in case only, and whether
+// it has the shape of a frame.
+func (s *scanner) frame(f *Frame) (strict, shaped bool) {
+	s.space()
+	if s.eat('{') {
+		strict, shaped = s.frameMembers(f)
+	} else {
+		strict = s.value(nil, 0)
+	}
+	s.space()
+	return strict && s.pos == len(s.data), shaped
+}
+
+func (s *scanner) frameMembers(f *Frame) (strict, shaped bool) {
+	var keys keySet
+	shaped = true
+	for {
+		key, more, ok := s.member(&keys)
+		if !more {
+			return ok, shaped
+		}
+		start := s.pos
+		switch string(key) {
+		case "id":
+			ok = s.value(nil, 1)
+			f.ID = s.data[start:s.pos:s.pos]
+		case "call":
+			var call []byte
+			var known bool
+			call, known, ok = s.stringOrNull(1)
+			f.Call = string(call)
+			shaped = known
+		case "data":
+			ok = s.namesAndAll(&f.names)
+			f.Data = s.data[start:s.pos:s.pos]
+		default:
+			ok = frameShape.allows(key) && s.value(nil, 1)
+		}
+		if !ok {
+			return false, false
+		}
+	}
+}
+
+// namesAndAll scans a call's data and keeps what names its conversation.
+func (s *scanner) namesAndAll(n *names) bool {
+	if !s.eat('{') {
+		return s.value(nil, 1)
+	}
+	var keys keySet
+	for {
+		key, more, ok := s.member(&keys)
+		if !more {
+			return ok
+		}
+		known := true
+		switch string(key) {
+		case "conversation":
+			n.conversation, known, ok = s.stringOrNull(2)
+		case "to":
+			n.to, known, ok = s.stringOrNull(2)
+		default:
+			ok = s.value(nil, 2)
+		}
+		if !ok {
+			return false
+		}
+		n.odd = n.odd || !known
+	}
+}
+
+// stringOrNull scans a value and returns it decoded where it is a string, nil where it is null; known is false where it is neither.
+func (s *scanner) stringOrNull(depth int) (text []byte, known, ok bool) {
+	if s.pos < len(s.data) && s.data[s.pos] == '"' {
+		text, ok = s.text()
+		return text, true, ok
+	}
+	start := s.pos
+	ok = s.value(nil, depth)
+	return nil, string(s.data[start:s.pos]) == "null", ok
 }
 
 var frameShape = shapeOf(reflect.TypeFor[Frame]())

@@ -67,6 +67,87 @@ func TestWrittenFramesAreOneLineEach(t *testing.T) {
 	}
 }
 
+// slowFrame reads a line with encoding/json and the strict scanner, and with neither ParseFrame nor its walk over the members.
+func slowFrame(line []byte) (Frame, error) {
+	var f struct {
+		ID, Data json.RawMessage
+		Call     string
+	}
+	if err := checkJSON(line, frameShape); err != nil {
+		return Frame{ID: salvageID(line)}, err
+	}
+	if !isObject(line) || json.Unmarshal(line, &f) != nil {
+		return Frame{ID: salvageID(line)}, Errorf(BadFrame, "A frame is an object with the fields id, call and data.")
+	}
+	if string(f.ID) == "null" {
+		f.ID = nil
+	}
+	switch {
+	case !validCallID(f.ID):
+		return Frame{}, Errorf(BadFrame, "An id is an integer below 2^53 or a string of 1 to %d bytes.", MaxCallID)
+	case f.Call == "":
+		return Frame{ID: f.ID}, Errorf(BadFrame, "The frame names no call.")
+	case len(f.Data) > MaxData:
+		return Frame{ID: f.ID, Call: f.Call}, Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(f.Data), MaxData)
+	}
+	return Frame{ID: f.ID, Call: f.Call, Data: f.Data}, nil
+}
+
+// slowLane finds the conversation of a call's data with encoding/json, which takes names in any case; exact is false where it met one in another.
+func slowLane(data []byte, from subjects.User) (lane string, exact bool) {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(data, &members) // nothing where it is no object
+	for name := range members {
+		if (strings.EqualFold(name, "conversation") || strings.EqualFold(name, "to")) && name != "conversation" && name != "to" {
+			return "", false
+		}
+	}
+	var named struct {
+		Conversation subjects.Conversation
+		To           subjects.User
+	}
+	if len(data) == 0 || json.Unmarshal(data, &named) != nil {
+		return "", true
+	}
+	if named.To != "" && named.Conversation == "" {
+		named.Conversation, _ = subjects.Direct(from, named.To)
+	}
+	return string(named.Conversation), true
+}
+
+// FuzzFramesAsBefore compares ParseFrame and Frame.Lane with a reader that decodes with encoding/json: the same frames, errors and sentences.
+func FuzzFramesAsBefore(f *testing.F) {
+	for _, text := range notStrict {
+		f.Add([]byte(`{"id":7,"call":"send.post","data":` + text + `}`))
+		f.Add([]byte(text))
+	}
+	for _, line := range []string{
+		`{"id":"x","call":"hello","data":{"token":"t","device":"web-1"}}`, ` { "data" : {"to":"bob"} , "call":"send\u002epost","id" : -1 } `, `{"\u0069d":1,"call":"x"}`,
+		`{"call":"x","data":{"conversation":"d.ada.bob","to":"eve"}}`, `{"call":"x","data":{"conversation":"d.bob.ada"}}`, `{"call":"x","data":{"conversation":"","to":"bob"}}`,
+		`{"call":"x","data":{"conversation":null,"to":"bob"}}`, `{"call":"x","data":{"conversation":5,"to":"bob"}}`, `{"call":"x","data":{"to":"ada"}}`, `{"call":"x","data":{"to":"A b"}}`,
+		`{"call":"x","data":{"\u0074o":"\u0062ob"}}`, `{"call":"x","data":{"To":"bob"}}`, `{"call":"x","data":[{"to":"bob"}]}`, `{"call":"x","data":{"to":{"to":"bob"}}}`,
+		`{"call":null}`, `{"id":null,"call":"x","data":null}`, `{"call":["x"]}`, `{"cALL":"x"}`, `{"call":"x","Data":{}}`, `[1]`, `7`, `"x"`, `{"id":7,"id":7,"call":"x"}`,
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		got, err := ParseFrame(line)
+		want, wantErr := slowFrame(line)
+		if !bytes.Equal(got.ID, want.ID) || got.Call != want.Call || !bytes.Equal(got.Data, want.Data) || (got.Data == nil) != (want.Data == nil) {
+			t.Fatalf("%q is read as %+v instead of %+v", line, got, want)
+		}
+		if (err == nil) != (wantErr == nil) || err != nil && (CodeOf(err) != CodeOf(wantErr) || err.Error() != wantErr.Error()) {
+			t.Fatalf("%q: %v instead of %v", line, err, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		if lane, exact := slowLane(got.Data, "ada"); exact && got.Lane("ada") != lane {
+			t.Fatalf("%q has the lane %q instead of %q", line, got.Lane("ada"), lane)
+		}
+	})
+}
+
 func FuzzParseFrame(f *testing.F) {
 	for _, text := range notStrict {
 		f.Add([]byte(`{"id":7,"call":"send.post","data":` + text + `}`))

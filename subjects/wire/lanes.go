@@ -6,6 +6,32 @@ import "github.com/confab-im/confab/subjects"
 // all others side by side. The lane is the conversation, which may depend on who calls; an empty
 // lane keeps no order.
 
+// Lane returns the conversation that the call's data names, also as a user to write to; "" where it names none, or one that is none: then the function
+// says so. ParseFrame must have read the frame, and its line still be whole.
+func (f *Frame) Lane(from subjects.User) string {
+	n := &f.names
+	if n.odd {
+		return ""
+	}
+	var conversation subjects.Conversation
+	var err error
+	if n.conversation != nil {
+		if conversation, err = subjects.ParseConversation(string(n.conversation)); err != nil {
+			return ""
+		}
+	}
+	if n.to != nil {
+		to, err := subjects.ParseUser(string(n.to))
+		if err != nil {
+			return ""
+		}
+		if n.conversation == nil {
+			conversation, _ = subjects.Direct(from, to) // "" for a post to oneself, which is refused later
+		}
+	}
+	return string(conversation)
+}
+
 // Lane returns the conversation, also where the post names the user whom it is to.
 func (p *Post) Lane(from subjects.User) string {
 	if p.To == "" {

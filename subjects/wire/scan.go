@@ -94,21 +94,15 @@ func (s *scanner) literal(word string) bool {
 
 func (s *scanner) object(sh *shape, depth int) bool {
 	s.pos++
-	s.space()
-	if s.eat('}') {
-		return true
-	}
 	var keys keySet
 	for {
-		key, ok := s.text()
-		if !ok || !keys.add(key) || !sh.allows(key) {
+		key, more, ok := s.member(&keys)
+		if !more {
+			return ok
+		}
+		if !sh.allows(key) {
 			return false
 		}
-		s.space()
-		if !s.eat(':') {
-			return false
-		}
-		s.space()
 		field, start := sh.field(key), s.pos
 		if !s.value(field, depth) {
 			return false
@@ -116,15 +110,31 @@ func (s *scanner) object(sh *shape, depth int) bool {
 		if field != nil && field.id && string(s.data[start:s.pos]) == `""` {
 			s.emptyID = true
 		}
-		s.space()
-		if s.eat('}') {
-			return true
-		}
+	}
+}
+
+// member advances to the value of the next member of an object, behind the brace or the value before it, and returns its key. Where there is no other
+// member, more is false; ok then says whether the object ended as it should.
+func (s *scanner) member(keys *keySet) (key []byte, more, ok bool) {
+	s.space()
+	if s.eat('}') {
+		return nil, false, true
+	}
+	if keys.n > 0 {
 		if !s.eat(',') {
-			return false
+			return nil, false, false
 		}
 		s.space()
 	}
+	if key, ok = s.text(); !ok || !keys.add(key) {
+		return nil, false, false
+	}
+	s.space()
+	if !s.eat(':') {
+		return nil, false, false
+	}
+	s.space()
+	return key, true, true
 }
 
 func (s *scanner) array(sh *shape, depth int) bool {
@@ -148,12 +158,23 @@ func (s *scanner) array(sh *shape, depth int) bool {
 	}
 }
 
+// plain are the bytes that stand for themselves in a string, and alone.
+var plain = func() (is [256]bool) {
+	for c := 0x20; c < utf8.RuneSelf; c++ {
+		is[c] = c != '"' && c != '\\'
+	}
+	return is
+}()
+
 // text scans a string and returns its decoded bytes; they alias the input where there is no escape.
 func (s *scanner) text() ([]byte, bool) {
 	if !s.eat('"') {
 		return nil, false
 	}
 	start := s.pos
+	for s.pos < len(s.data) && plain[s.data[s.pos]] {
+		s.pos++
+	}
 	var decoded []byte // nil until the first escape
 	for s.pos < len(s.data) {
 		c := s.data[s.pos]
