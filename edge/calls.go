@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -31,7 +29,7 @@ type calls struct {
 	open  int
 	ids   map[string]struct{}
 	lanes map[string][]*call // what waits behind the call at work; a lane is there while one is
-	work  []*working         // in no order
+	work  []*worker          // in no order
 	over  bool               // the socket has ended, and with it all work
 
 	leaving int  // open calls of auth.logout, until they are answered
@@ -96,7 +94,7 @@ func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wi
 	default:
 		c.keep()
 		if s.calls.enqueue(c) {
-			s.wg.Go(func() { s.work(ctx, c) })
+			s.edge.take(job{s, c})
 		}
 	}
 	return 0
@@ -200,14 +198,8 @@ func (c *calls) left() bool {
 	return c.revoked && c.leaving == 0
 }
 
-// working is a goroutine that works on calls.
-type working struct {
-	cancel context.CancelFunc
-	place  int // in calls.work
-}
-
-// enter notes a goroutine that begins to work; leave, that it ends.
-func (c *calls) enter(w *working) {
+// enter notes a worker that begins to work for the socket; leave, that it ends.
+func (c *calls) enter(w *worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.place = len(c.work)
@@ -217,7 +209,7 @@ func (c *calls) enter(w *working) {
 	}
 }
 
-func (c *calls) leave(w *working) {
+func (c *calls) leave(w *worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.work[len(c.work)-1]
@@ -249,10 +241,7 @@ func (c *calls) rest() {
 }
 
 // work does a call and then those of its lane that came meanwhile.
-func (s *socket) work(ctx context.Context, c *call) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := &working{cancel: cancel}
+func (s *socket) work(ctx context.Context, w *worker, c *call) {
 	s.calls.enter(w)
 	defer s.calls.leave(w)
 	for ; c != nil; c = s.calls.next(c.lane) {
@@ -290,12 +279,11 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	case c.session != nil && c.name == wire.CallUnwatch:
 		return e.presence.unwatch(s, c.data)
 	}
-	from := functions.Call{Address: s.client.String()}
+	from := functions.Call{Address: s.from()}
 	if c.session != nil {
 		from.User, from.Device, from.Session = c.session.user.name, c.session.device, c.session.id
 	}
-	ctx = functions.WithTrace(ctx, functions.NewTrace())
-	data, err := e.forward(ctx, c.name, from, c.data, c.begun)
+	data, err := e.forward(ctx, c.name, from, functions.NewTrace(), c.data, c.begun)
 	if err == nil && c.session != nil {
 		if c.name == callHeads {
 			e.learnDirects(c.session.user, data)
@@ -313,7 +301,7 @@ const callLogout = "auth.logout"
 const callHeads = "history.heads"
 
 // forward sends a call to its function. The error is a *wire.Error; what is not public never reaches NATS.
-func (e *Edge) forward(ctx context.Context, name string, from functions.Call, data []byte, begun time.Time) ([]byte, error) {
+func (e *Edge) forward(ctx context.Context, name string, from functions.Call, trace functions.Trace, data []byte, begun time.Time) ([]byte, error) {
 	f, m, err := subjects.ParseCall(name)
 	if err != nil {
 		return nil, errUnknownCall
@@ -327,16 +315,16 @@ func (e *Edge) forward(ctx context.Context, name string, from functions.Call, da
 	}
 	// Once for an instance to come up or for a try that is lost, and once for the work.
 	hold, work := e.caller.Times(f, m)
-	ctx, cancel := context.WithDeadline(ctx, begun.Add(min(max(hold+work, functions.DefaultTimeout), maxCall)))
-	defer cancel()
-	if ctx.Err() != nil {
+	deadline := begun.Add(min(max(hold+work, functions.DefaultTimeout), maxCall))
+	if !time.Now().Before(deadline) || ctx.Err() != nil {
 		return nil, wire.RetryAfter(wire.Unavailable, retrySoon, "The call waited too long behind others.")
 	}
 	if data == nil {
 		data = []byte("{}")
 	}
-	var header nats.Header = from.Header()
-	return e.caller.Call(ctx, f, m, header, data)
+	header := from.Header()
+	header[subjects.HeaderTraceparent] = []string{trace.String()}
+	return e.caller.CallBy(ctx, deadline, f, m, header, data)
 }
 
 var errUnknownCall = wire.Errorf(wire.UnknownCall, "No function offers this call to clients.")

@@ -29,6 +29,7 @@ type Edge struct {
 
 	poller        *poller // nil where each socket keeps a reader
 	readers       readers
+	workers       workers
 	framings      framings
 	paces         paces
 	flushers      flushers

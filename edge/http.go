@@ -186,7 +186,7 @@ func (e *Edge) answerHTTP(c *gin.Context, name string, begun time.Time) ([]byte,
 	if !ok {
 		trace = functions.NewTrace()
 	}
-	return e.forward(functions.WithTrace(ctx, trace.Child()), name, from, body, begun)
+	return e.forward(ctx, name, from, trace.Child(), body, begun)
 }
 
 // isEdgeCall reports whether an edge answers a call itself.

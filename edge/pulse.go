@@ -11,6 +11,7 @@ import (
 const (
 	warnBefore = time.Minute            // before a token expires its client is told so
 	sweepEvery = 30 * time.Second       // for what is at rest
+	leaveAfter = 5 * time.Second        // for workers that nobody misses
 	clockJump  = 500 * time.Millisecond // the clock that tokens expire by was set anew
 )
 
@@ -19,7 +20,9 @@ const (
 func (e *Edge) pulse(ctx context.Context) {
 	ticker := time.NewTicker(wheelTick)
 	defer ticker.Stop()
+	defer e.workers.end()
 	swept := time.Now()
+	watched := swept
 	ahead := func(clock, now time.Time) time.Duration {
 		return time.Duration(clock.UnixNano() - int64(momentOf(now)))
 	}
@@ -42,6 +45,10 @@ func (e *Edge) pulse(ctx context.Context) {
 		for i, s := range due {
 			due[i] = nil
 			e.wheel.arm(s, s.beat(momentOf(now), clock))
+		}
+		if now.Sub(watched) >= leaveAfter {
+			watched = now
+			e.workers.sweep()
 		}
 		if now.Sub(swept) >= sweepEvery {
 			swept = now

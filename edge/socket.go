@@ -73,6 +73,14 @@ func newSocket(e *Edge, client netip.Addr, address *address, token string) *sock
 	return s
 }
 
+// from returns the client's address, as functions know it.
+func (s *socket) from() string {
+	if s.client.Is6() {
+		return s.client.String()
+	}
+	return s.address.key // the same text, which is there already
+}
+
 // open begins to read. The time to hello begins.
 func (s *socket) open() {
 	now := rightNow()

@@ -38,15 +38,12 @@ func (c *Call) Decode(v any) error {
 // Header returns the headers that pass the identity on.
 func (c *Call) Header() nats.Header {
 	header := make(nats.Header, 6) // with room for deadline and traceparent
-	set := func(key, value string) {
-		if value != "" {
-			header[key] = []string{value}
+	values := [...]string{string(c.User), string(c.Device), c.Session, c.Address}
+	for i, key := range [...]string{subjects.HeaderUser, subjects.HeaderDevice, subjects.HeaderSession, subjects.HeaderAddress} {
+		if values[i] != "" {
+			header[key] = values[i : i+1 : i+1]
 		}
 	}
-	set(subjects.HeaderUser, string(c.User))
-	set(subjects.HeaderDevice, string(c.Device))
-	set(subjects.HeaderSession, c.Session)
-	set(subjects.HeaderAddress, c.Address)
 	return header
 }
 

@@ -117,13 +117,16 @@ func (c *Caller) Changed() <-chan struct{} { return c.table.now().changed }
 // The error is a *wire.Error: the function's own; Timeout where no answer came, so that the call may have taken effect; Unavailable where it has
 // not, as no instance took it or too many calls wait. The header belongs to Call from here on; it gains deadline and trace.
 func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Method, header nats.Header, data []byte) ([]byte, error) {
-	if _, bounded := ctx.Deadline(); !bounded {
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
 		hold, timeout := c.Times(f, m)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, hold+timeout)
-		defer cancel()
+		deadline = time.Now().Add(hold + timeout)
 	}
-	deadline, _ := ctx.Deadline()
+	return c.CallBy(ctx, deadline, f, m, header, data)
+}
+
+// CallBy is Call with a deadline that ctx need not have, so that whoever makes many calls needs no context for each.
+func (c *Caller) CallBy(ctx context.Context, deadline time.Time, f subjects.Function, m subjects.Method, header nats.Header, data []byte) ([]byte, error) {
 	if header == nil {
 		header = make(nats.Header, 2)
 	}
@@ -131,7 +134,8 @@ func (c *Caller) Call(ctx context.Context, f subjects.Function, m subjects.Metho
 	if trace, ok := TraceOf(ctx); ok && header[subjects.HeaderTraceparent] == nil {
 		header[subjects.HeaderTraceparent] = []string{trace.String()}
 	}
-	answer, err := c.send(ctx, f, m, &nats.Msg{Header: header, Data: data})
+	o := outgoing{function: f, method: m, msg: &nats.Msg{Header: header, Data: data}, deadline: deadline, ticket: c.calls.Add(1)}
+	answer, err := c.send(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +164,7 @@ type outgoing struct {
 	function subjects.Function
 	method   subjects.Method
 	msg      *nats.Msg
+	deadline time.Time
 	ticket   uint64
 
 	known    knownMethod // of the last try
@@ -172,28 +177,27 @@ type outgoing struct {
 	refusal  error     // what an instance said that was full
 }
 
-// send tries until somebody answers, ctx ends, or nobody is up for too long.
-func (c *Caller) send(ctx context.Context, f subjects.Function, m subjects.Method, msg *nats.Msg) (*nats.Msg, error) {
-	o := outgoing{function: f, method: m, msg: msg, ticket: c.calls.Add(1)}
+// send tries until somebody answers, ctx or the time ends, or nobody is up for too long.
+func (c *Caller) send(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 	defer o.settle()
 	for {
-		answer, err := c.try(ctx, &o)
+		answer, err := c.try(ctx, o)
 		switch {
 		case err == nil && first(answer.Header, subjects.HeaderRefused) == "":
 			return answer, nil
 		case err == nil:
 			// Up, and full: the call may wait for its turn as long as it may take at all.
 			o.refusal = errorOf(answer)
-			o.until, _ = ctx.Deadline()
+			o.until = o.deadline
 			o.backOff()
 		case errors.Is(err, nats.ErrNoResponders):
 			// Provably not delivered. The table was wrong, or the server does not know yet what the instance said.
-			c.table.correct(f, o.sent)
+			c.table.correct(o.function, o.sent)
 			o.backOff()
 		case errors.Is(err, errTryOver) && o.known.Idempotent && !o.repeated:
 			o.repeated, o.until, o.wait = true, time.Time{}, 0
 		default:
-			return nil, c.failure(err, f)
+			return nil, c.failure(err, o.function)
 		}
 	}
 }
@@ -218,7 +222,7 @@ func (c *Caller) try(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 			o.settle()
 			return c.direct(ctx, o, state)
 		}
-		h := c.heldCall(ctx, o)
+		h := c.heldCall(o)
 		pass, err := h.gate.enter(h)
 		o.settle()
 		switch {
@@ -241,7 +245,7 @@ func (c *Caller) try(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 }
 
 // heldCall returns what stands for the call at the gate.
-func (c *Caller) heldCall(ctx context.Context, o *outgoing) *heldCall {
+func (c *Caller) heldCall(o *outgoing) *heldCall {
 	now := time.Now()
 	if o.since.IsZero() {
 		o.since = now
@@ -249,8 +253,8 @@ func (c *Caller) heldCall(ctx context.Context, o *outgoing) *heldCall {
 	if o.until.IsZero() {
 		hold, _ := c.Times(o.function, o.method)
 		o.until = now.Add(hold)
-		if deadline, ok := ctx.Deadline(); ok && deadline.Before(o.until) {
-			o.until = deadline
+		if o.deadline.Before(o.until) {
+			o.until = o.deadline
 		}
 	}
 	h := &heldCall{
@@ -297,7 +301,7 @@ func (c *Caller) await(ctx context.Context, o *outgoing, p pending) (*nats.Msg, 
 	if !o.known.Idempotent || o.repeated {
 		try += answerSlack // there is no next try, and the instance knows more
 	}
-	return c.inbox.await(ctx, p, try)
+	return c.inbox.await(ctx, p, try, o.deadline)
 }
 
 // failure is what a caller learns of a call that was sent, or could not be, and has no answer.

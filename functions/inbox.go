@@ -90,22 +90,22 @@ func (b *inbox) begin(msg *nats.Msg) (pending, error) {
 	return p, nil
 }
 
-// await waits for the answer to a call until ctx ends, and at most for try.
-func (b *inbox) await(ctx context.Context, p pending, try time.Duration) (*nats.Msg, error) {
+// await waits for the answer to a call until ctx ends or a deadline, and at most for try.
+func (b *inbox) await(ctx context.Context, p pending, try time.Duration, deadline time.Time) (*nats.Msg, error) {
 	defer b.forget(p)
-	var over <-chan time.Time
-	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > try {
-		p.timer.Reset(try)
-		over = p.timer.C
+	left, late := time.Until(deadline), context.DeadlineExceeded
+	if left > try {
+		left, late = try, errTryOver
 	}
+	p.timer.Reset(left)
 	select {
 	case answer := <-p.answer:
 		if isNoResponders(answer) {
 			return nil, nats.ErrNoResponders
 		}
 		return answer, nil
-	case <-over:
-		return nil, errTryOver
+	case <-p.timer.C:
+		return nil, late
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
