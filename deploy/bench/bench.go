@@ -109,6 +109,7 @@ type run struct {
 	mark    string // in names, so that runs against one confab do not meet
 	made    int
 	extra   []string // of the environment of children
+	loops   *loops   // nil = each socket has a goroutine of its own
 	dialled atomic.Uint32
 	steps   atomic.Int64
 }
@@ -180,6 +181,12 @@ func runOne(ctx context.Context, config Config, s scenario, dir string) (Scenari
 	defer func() { _ = os.RemoveAll(dir) }()
 	begun := time.Now()
 	r := &run{config: config, report: &report, dir: dir, random: mathrand.New(mathrand.NewPCG(config.Seed, 0)), mark: strings.ToLower(rand.Text()[:6])}
+	if r.loops, err = newLoops(); err != nil {
+		return report, err
+	}
+	if r.loops != nil {
+		defer r.loops.close()
+	}
 	err = s.run(ctx, r)
 	report.Seconds = time.Since(begun).Seconds()
 	return report, errors.Join(err, ctx.Err())

@@ -105,7 +105,12 @@ func (s *system) openWith(ctx context.Context, m *mail, people []person) error {
 func closeAll(sockets []*socket) {
 	for _, c := range sockets {
 		if c != nil {
-			c.close()
+			_ = c.conn.Close() // all at once
+		}
+	}
+	for _, c := range sockets {
+		if c != nil {
+			<-c.ended
 		}
 	}
 }

@@ -124,12 +124,10 @@ func (r *run) bareGroups(ctx context.Context, url string, groups, members int) (
 		}
 	})
 	for i := range sockets {
-		if sockets[i], err = dial(ctx, url, fmt.Sprintf("/%d-%d", members, i/members), r.address(url)); err != nil {
+		if sockets[i], err = r.dial(ctx, url, fmt.Sprintf("/%d-%d", members, i/members), heard); err != nil {
 			stop()
 			return nil, nil, fmt.Errorf("connect to the relay: %w", err)
 		}
-		sockets[i].heard = heard
-		sockets[i].listen()
 		if i%members == 0 {
 			m.add(sockets[i], subjects.Conversation(fmt.Sprintf("g.b000000-%d-%d", members, i/members)), members)
 		}

@@ -156,9 +156,7 @@ func (r *run) idleFloor(ctx context.Context, n int, variable string, window time
 	defer closeAll(sockets)
 	err = parallel(ctx, n, func(i int) (err error) {
 		r.step("connecting to the floor")
-		if sockets[i], err = dial(ctx, url, fmt.Sprintf("/%d", i), r.address(url)); err == nil {
-			sockets[i].listen()
-		}
+		sockets[i], err = r.dial(ctx, url, fmt.Sprintf("/%d", i), nil)
 		return err
 	})
 	if err != nil {

@@ -79,28 +79,28 @@ func TestTheSearchFindsTheEdge(t *testing.T) {
 
 func TestLinesAreReadAsTheyMayBeWritten(t *testing.T) {
 	var got []string
-	s := &socket{open: map[uint64]answer{}, heard: func(event wire.Event, data []byte) { got = append(got, string(event)+" "+string(data)) }}
+	s := newSocket(func(event wire.Event, data []byte) { got = append(got, string(event)+" "+string(data)) })
 	for id := range uint64(4) {
-		s.open[id+1] = func(ok []byte, err error) {
+		s.open.put(id+1, func(ok []byte, err error) {
 			if err != nil {
 				ok = []byte(wire.CodeOf(err))
 			}
 			got = append(got, string(ok))
-		}
+		})
 	}
 	s.message([]byte("{\"event\":\"entry\",\"data\":{\"seq\":1}}\n\n{\"id\":1,\"ok\":{\"a\":{}}}\n" +
 		`{"data":{"x":1},"event":"later"}` + "\n" + `{"ok":{},"id":2}` + "\n" + `{"id":3,"error":{"code":"forbidden","message":"no"}}` + "\nno JSON\n" + `{ "id" : 4 , "ok" : [] }`))
 	want := []string{`entry {"seq":1}`, `{"a":{}}`, `later {"x":1}`, `{}`, `forbidden`, `[]`}
-	if !slices.Equal(got, want) || len(s.open) != 0 {
+	s.open.each(func(answer) { t.Error("a call waits for its answer still") })
+	if !slices.Equal(got, want) {
 		t.Errorf("heard %q", got)
 	}
 }
 
 func TestFramesAreReadWhole(t *testing.T) {
 	for _, size := range []int{0, 1, 125, 126, 65_535, 65_536, 200_000} {
-		s := &socket{}
-		s.begin(size)
-		head := s.out[:len(s.out)-4] // without the mask, as a server writes it
+		head := begin(nil, size)
+		head = head[:len(head)-4] // without the mask, as a server writes it
 		head[1] &^= 0x80
 		data := append(head, bytes.Repeat([]byte("x"), size)...)
 		for _, short := range []int{1, len(data) - 1} {

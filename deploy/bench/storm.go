@@ -106,13 +106,11 @@ func (r *run) rush(ctx context.Context, n int, watch []*process, found *rush, co
 
 // echo connects to the relay and waits until one message came back.
 func (r *run) echo(ctx context.Context, url string, i int) (*socket, error) {
-	c, err := dial(ctx, url, fmt.Sprintf("/echo-%d", i), r.address(url))
+	back := make(chan struct{}, 1)
+	c, err := r.dial(ctx, url, fmt.Sprintf("/echo-%d", i), func(wire.Event, []byte) { back <- struct{}{} })
 	if err != nil {
 		return nil, err
 	}
-	back := make(chan struct{}, 1)
-	c.heard = func(wire.Event, []byte) { back <- struct{}{} }
-	c.listen()
 	if err := c.send([]byte(`{"event":"entry","data":{}}`)); err != nil {
 		c.close()
 		return nil, err

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -235,29 +233,15 @@ func (s *system) connect(ctx context.Context, p person, device subjects.Device) 
 func (s *system) connectAs(ctx context.Context, p person, device subjects.Device, heard func(wire.Event, []byte)) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	c, err := dial(ctx, s.url, "/v1/ws", s.run.address(s.url))
+	c, err := s.run.dial(ctx, s.url, "/v1/ws", heard)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	c.heard = heard
-	c.listen()
 	if err := c.hello(ctx, p.token, device); err != nil {
 		c.close()
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
 	return c, nil
-}
-
-// addresses is how many addresses of this machine connections to it come from, since from one of them some 28,000 reach one port.
-const addresses = 16
-
-// address returns where the next connection to url comes from; nil = as the system chooses.
-func (r *run) address(url string) net.Addr {
-	if !onLinux || !strings.HasPrefix(url, "http://127.") {
-		return nil
-	}
-	i := r.dialled.Add(1) % addresses
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}), 0))
 }
 
 // floorReady is what a floor prints when it serves.
