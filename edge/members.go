@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/confab-im/confab/functions"
@@ -301,30 +300,19 @@ func (e *Edge) touch(u *user, id subjects.Conversation) *conversation {
 
 // learnDirects follows the direct conversations that an answer of history.heads told a user of.
 func (e *Edge) learnDirects(u *user, answer []byte) {
-	var heads struct {
-		Conversations []struct {
-			Conversation subjects.Conversation `json:"conversation"`
-			Head         struct {
-				Seq wire.Seq `json:"seq"`
-			} `json:"head"`
-		} `json:"conversations"`
-	}
-	if err := json.Unmarshal(answer, &heads); err != nil {
-		return // it is the client's to complain
-	}
-	for _, h := range heads.Conversations {
-		if _, direct := h.Conversation.Peer(u.name); !direct {
-			continue
+	_ = wire.EachHead(answer, func(id subjects.Conversation, head wire.Seq) { // what cannot be read is the client's to complain about
+		if _, direct := id.Peer(u.name); !direct {
+			return
 		}
-		c := e.touch(u, h.Conversation)
+		c := e.touch(u, id)
 		if c == nil {
-			continue
+			return
 		}
 		c.mu.Lock()
 		if !c.placed {
 			c.announce = false // the client has just been told
-			e.placeLocked(c, h.Head.Seq, h.Head.Seq)
+			e.placeLocked(c, head, head)
 		}
 		c.mu.Unlock()
-	}
+	})
 }

@@ -66,8 +66,8 @@ func seqOf(entry json.RawMessage) (wire.Seq, error) {
 // fitHeads leaves conversations at the end to the next answer until this one fits.
 func fitHeads(heads wire.Heads) wire.Heads {
 	size := 0
-	for i, h := range heads.Conversations {
-		size += len(h.Head.Entry) + len(h.Title) + 256 // the other fields are short
+	for i := range heads.Conversations {
+		size += sizeOf(&heads.Conversations[i])
 		if size > maxAnswer && i > 0 {
 			heads.Conversations = heads.Conversations[:i]
 			heads.Next = heads.Conversations[i-1].Conversation
@@ -75,6 +75,11 @@ func fitHeads(heads wire.Heads) wire.Heads {
 		}
 	}
 	return heads
+}
+
+// sizeOf returns about how many bytes a conversation takes in an answer, rather too many than too few.
+func sizeOf(h *wire.ConversationHead) int {
+	return len(h.Head.Entry) + len(h.Title) + len(h.Conversation) + 256 // the other fields are short
 }
 
 // fitFilled leaves entries at the end to the next answer until this one fits.

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -14,7 +15,19 @@ import (
 
 // heads answers with the caller's conversations that have an entry, in ascending order of id. Which ones the user is in is read after the heads: so no head
 // is newer than a removal.
-func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.HeadsQuery) (wire.Heads, error) {
+func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.HeadsQuery) (json.RawMessage, error) {
+	answer, err := r.list(ctx, call, in)
+	if err != nil {
+		return nil, err
+	}
+	size := 64
+	for i := range answer.Conversations {
+		size += sizeOf(&answer.Conversations[i])
+	}
+	return wire.AppendHeads(make([]byte, 0, size), &answer), nil
+}
+
+func (r *reader) list(ctx context.Context, call *functions.Call, in *wire.HeadsQuery) (wire.Heads, error) {
 	answer := wire.Heads{Conversations: []wire.ConversationHead{}}
 	listed, err := r.store.Listed(ctx, call.User)
 	if err != nil {
