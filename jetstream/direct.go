@@ -343,26 +343,31 @@ func natsError(err error) error {
 // The server adds its headers behind those that were stored, which may be an answer to a direct read themselves: the last ones count, and a status
 // beside them was stored.
 func directMsg(m *nats.Msg) (*rawMsg, error) {
-	of := func(name string) string {
-		values := m.Header[name]
-		if len(values) == 0 {
-			return ""
-		}
-		return values[len(values)-1]
+	if isStatus(m) {
+		return nil, statusError(m.Header.Get("Status"), m.Header.Get("Description"))
 	}
-	if status := m.Header.Get("Status"); status != "" && of("Nats-Stream") == "" {
-		return nil, statusError(status, m.Header.Get("Description"))
-	}
-	seq, err := strconv.ParseUint(of("Nats-Sequence"), 10, 64)
+	seq, err := strconv.ParseUint(added(m, "Nats-Sequence"), 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("%w: an answer without a sequence", ErrUnavailable)
 	}
-	at, err := time.Parse(time.RFC3339Nano, of("Nats-Time-Stamp"))
+	at, err := time.Parse(time.RFC3339Nano, added(m, "Nats-Time-Stamp"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: an answer without a time", ErrUnavailable)
 	}
-	return &rawMsg{Subject: of("Nats-Subject"), Sequence: seq, Time: at, Header: m.Header, Data: m.Data}, nil
+	return &rawMsg{Subject: added(m, "Nats-Subject"), Sequence: seq, Time: at, Header: m.Header, Data: m.Data}, nil
 }
+
+// added returns a header that the server has added to a stored message.
+func added(m *nats.Msg, name string) string {
+	values := m.Header[name]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// isStatus reports whether the answer to a direct read is a status and no message.
+func isStatus(m *nats.Msg) bool { return m.Header.Get("Status") != "" && added(m, "Nats-Stream") == "" }
 
 func statusError(status, description string) error {
 	switch status {

@@ -72,6 +72,7 @@ func BenchmarkReads(b *testing.B) {
 	server := jetstreamtest.Start(b)
 	s := server.Store(b)
 	long(b, s, talk, head)
+	lists := jetstream.NewLists(s, 1<<20)
 	var conversations []subjects.Conversation
 	for i := range 200 {
 		c := subjects.Conversation(fmt.Sprint("g.c", i))
@@ -100,7 +101,12 @@ func BenchmarkReads(b *testing.B) {
 			}
 		},
 		"200 heads": func(int) {
-			if _, err := s.Heads(b.Context(), conversations); err != nil {
+			if _, err := jetstream.NewLists(s, 0).Heads(b.Context(), conversations); err != nil {
+				b.Fatal(err)
+			}
+		},
+		"200 heads again": func(int) {
+			if _, err := lists.Heads(b.Context(), conversations); err != nil {
 				b.Fatal(err)
 			}
 		},

@@ -46,6 +46,13 @@ func (l *lru[K, V]) put(key K, value V, cost int) {
 	}
 }
 
+// drop forgets a value.
+func (l *lru[K, V]) drop(key K) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove(key)
+}
+
 func (l *lru[K, V]) remove(key K) {
 	if element, ok := l.entries[key]; ok {
 		l.cost -= l.order.Remove(element).(lruItem[K, V]).cost

@@ -272,10 +272,7 @@ func (s *Store) Listed(ctx context.Context, u subjects.User) ([]Member, error) {
 	members := make([]Member, len(listed))
 	prefix := len(subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipKey(u, "")))
 	for i, subject := range listed {
-		members[i] = Member{Conversation: subjects.Conversation(subject[prefix:]), User: u}
-		if members[i].Conversation.Kind() == subjects.KindDirect {
-			members[i].Role, members[i].JoinedSeq = wire.RoleMember, 1
-		}
+		members[i] = listing(subjects.Conversation(subject[prefix:]), u)
 	}
 	return members, nil
 }

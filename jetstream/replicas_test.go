@@ -25,6 +25,7 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lists := []*jetstream.Lists{jetstream.NewLists(stores[0], 1<<20), jetstream.NewLists(stores[1], 1<<20), jetstream.NewLists(stores[2], 1<<20)}
 	stale := 0
 	const rounds = 30
 	for i := range rounds {
@@ -42,6 +43,9 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		}
 		if found, err := jetstream.Matching(there, ctx, subjects.BucketMembers, subjects.MembershipsPattern(u)); err != nil || len(found) == 0 {
 			stale++
+		}
+		if got, err := lists[(i+1)%3].Listed(ctx, u); err != nil || len(got) != 1 {
+			t.Errorf("round %d: listed are %v, %v", i, got, err)
 		}
 		if got, err := there.Memberships(ctx, u); err != nil || len(got) != 1 {
 			t.Errorf("round %d: added to %v, %v", i, got, err)
@@ -62,6 +66,12 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		}
 		if got, err := there.RaiseCursor(ctx, c, u, at(1)); err != nil || got != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: a lower mark elsewhere: %+v, %v", i, got, err)
+		}
+		if _, err := here.RaiseCursor(ctx, "g.all", "reader", at(wire.Seq(i+1))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := lists[(i+1)%3].Marks(ctx, "reader", []subjects.Conversation{"g.all"}); err != nil || got.Of("g.all") != at(wire.Seq(i+1)) {
+			t.Errorf("round %d: marks %+v, %v", i, got, err)
 		}
 		if got, err := there.Cursors(ctx, u, []subjects.Conversation{c}); err != nil || got[c] != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: cursors %+v, %v", i, got, err)

@@ -228,12 +228,17 @@ func (s *Store) multiLast(ctx context.Context, stream string, names []string) ([
 
 // multiLastUpTo returns, beside what multiLast does, the last sequence of the stream that every answering replica had; 0 when nothing was found.
 func (s *Store) multiLastUpTo(ctx context.Context, stream string, names []string) (found []*rawMsg, upTo uint64, err error) {
+	return s.multiLastSince(ctx, stream, names, 0)
+}
+
+// multiLastSince is multiLastUpTo without the messages up to a sequence: 0 for upTo still means that there are none under any of the names.
+func (s *Store) multiLastSince(ctx context.Context, stream string, names []string, since uint64) (found []*rawMsg, upTo uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	upTo = math.MaxUint64
 	parts := 0
 	for batch := range slices.Chunk(names, maxSubjects) {
-		request := readRequest{MultiLast: batch, MaxBytes: maxBatchBytes}
+		request := readRequest{Seq: after(since), MultiLast: batch, MaxBytes: maxBatchBytes}
 		for more := true; more; {
 			var part []*rawMsg
 			err := untilHeard(ctx, func() (err error) {
@@ -259,6 +264,14 @@ func (s *Store) multiLastUpTo(ctx context.Context, stream string, names []string
 		found = newest(found)
 	}
 	return found, upTo, nil
+}
+
+// after returns the sequence that a read behind one begins with; 0 = with the first.
+func after(since uint64) uint64 {
+	if since == 0 {
+		return 0
+	}
+	return since + 1
 }
 
 // readBatch sends one request and returns the messages and the message without data that ends them.

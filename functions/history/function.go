@@ -26,12 +26,12 @@ const (
 	MethodFill  subjects.Method = "fill"
 )
 
-// DefaultMemory is how many bytes of pages an instance remembers when Config does not say.
+// DefaultMemory is how many bytes of pages an instance remembers when Config does not say. Of lists it remembers up to a quarter as much beside.
 const DefaultMemory = 64 << 20
 
 // Config tunes the function. The zero value is fit for use.
 type Config struct {
-	Memory int // bytes of pages that an instance remembers; 0 = DefaultMemory, and less than 0 = none
+	Memory int // bytes of pages that an instance remembers, and four times the bytes of lists; 0 = DefaultMemory, and less than 0 = none of both
 }
 
 // Validate returns nil: there is no value that could be wrong.
@@ -57,7 +57,7 @@ func Function(c Config) functions.Function {
 			if err != nil {
 				return nil, err
 			}
-			r := &reader{store: store, pages: jetstream.NewPages(store, cmp.Or(c.Memory, DefaultMemory))}
+			r := &reader{store: store, lists: jetstream.NewLists(store, cmp.Or(c.Memory, DefaultMemory)/4), pages: jetstream.NewPages(store, cmp.Or(c.Memory, DefaultMemory))}
 			go func() { // ends with ctx, which is the instance's
 				defer store.Close()
 				r.pages.Run(ctx)
@@ -75,6 +75,7 @@ func Function(c Config) functions.Function {
 // reader is one instance. What it remembers, it could read again.
 type reader struct {
 	store *jetstream.Store
+	lists *jetstream.Lists
 	pages *jetstream.Pages
 	seats seats
 }

@@ -29,7 +29,7 @@ func (r *reader) heads(ctx context.Context, call *functions.Call, in *wire.Heads
 
 func (r *reader) list(ctx context.Context, call *functions.Call, in *wire.HeadsQuery) (wire.Heads, error) {
 	answer := wire.Heads{Conversations: []wire.ConversationHead{}}
-	listed, err := r.store.Listed(ctx, call.User)
+	listed, err := r.lists.Listed(ctx, call.User)
 	if err != nil {
 		return answer, unavailable("read the list", err)
 	}
@@ -44,15 +44,16 @@ func (r *reader) list(ctx context.Context, call *functions.Call, in *wire.HeadsQ
 	if err != nil {
 		return answer, err
 	}
+	answer.Conversations = make([]wire.ConversationHead, 0, len(l.members))
 	for _, m := range l.members {
-		tail, begun := l.tails[m.Conversation]
-		if begun && tail.Seq < m.JoinedSeq { // from a replica that was behind, or from before the user came
+		tail := l.headOf(m.Conversation)
+		if tail != nil && tail.Seq < m.JoinedSeq { // from a replica that was behind, or from before the user came
 			if m, tail, err = r.again(ctx, m); err != nil {
 				return answer, err
 			}
 		}
-		if begun && takesPart(m) && tail.Seq >= m.JoinedSeq {
-			answer.Conversations = append(answer.Conversations, head(m, tail, l.cursors[m.Conversation], l.records[m.Conversation].Title))
+		if tail != nil && takesPart(m) && tail.Seq >= m.JoinedSeq {
+			answer.Conversations = append(answer.Conversations, head(m, tail, l.marks.Of(m.Conversation), l.records[m.Conversation].Title))
 		}
 	}
 	return fitHeads(answer), nil
@@ -64,11 +65,12 @@ func takesPart(m jetstream.Member) bool {
 }
 
 // again reads a head from the leader, and then the membership; one that has ended has no role.
-func (r *reader) again(ctx context.Context, m jetstream.Member) (jetstream.Member, jetstream.Tail, error) {
-	tail, err := r.store.Tail(ctx, m.Conversation)
+func (r *reader) again(ctx context.Context, m jetstream.Member) (jetstream.Member, *jetstream.Head, error) {
+	newest, err := r.store.Tail(ctx, m.Conversation)
 	if err != nil {
-		return m, tail, unavailable("read a head", err)
+		return m, nil, unavailable("read a head", err)
 	}
+	tail := newest.Head()
 	if m.Conversation.Kind() == subjects.KindDirect {
 		return m, tail, nil
 	}
@@ -85,35 +87,53 @@ func (r *reader) again(ctx context.Context, m jetstream.Member) (jetstream.Membe
 
 // looks is what is read of many conversations for one user.
 type looks struct {
-	tails   map[subjects.Conversation]jetstream.Tail
+	ids     []subjects.Conversation // ascending
+	heads   []*jetstream.Head       // in the order of ids
 	members []jetstream.Member
-	cursors map[subjects.Conversation]jetstream.Cursor
+	marks   jetstream.Marks
 	records map[subjects.Conversation]jetstream.Conversation
+}
+
+// headOf returns a head that was read, or nil.
+func (l *looks) headOf(c subjects.Conversation) *jetstream.Head {
+	if i, found := slices.BinarySearch(l.ids, c); found {
+		return l.heads[i]
+	}
+	return nil
 }
 
 // look reads what the list says of conversations: the heads first, and then everything else at once. Who has posted what is the head has read all, whatever
 // the cursor says, so only the other cursors are read.
 func (r *reader) look(ctx context.Context, u subjects.User, listed []jetstream.Member) (l looks, err error) {
-	ids := make([]subjects.Conversation, len(listed))
+	l.ids = make([]subjects.Conversation, len(listed))
 	for i, m := range listed {
-		ids[i] = m.Conversation
+		l.ids[i] = m.Conversation
 	}
-	if l.tails, err = r.store.Heads(ctx, ids); err != nil {
+	if l.heads, err = r.lists.Heads(ctx, l.ids); err != nil {
 		return l, unavailable("read the heads", err)
 	}
 	var reading []subjects.Conversation
-	for c, tail := range l.tails {
-		if own, ok := tail.Poster(u); !ok || own.Seq < tail.Seq {
-			reading = append(reading, c)
+	for i, h := range l.heads {
+		if h == nil {
+			continue
+		}
+		if own, ok := h.Poster(u); !ok || own.Seq < h.Seq {
+			reading = append(reading, l.ids[i])
 		}
 	}
 	var (
 		failures [3]error
 		all      sync.WaitGroup
 	)
-	all.Go(func() { l.cursors, failures[0] = r.store.Cursors(ctx, u, reading) })
-	all.Go(func() { l.records, failures[1] = r.store.Conversations(ctx, grouped(ids)) })
-	l.members, failures[2] = r.store.Confirm(ctx, u, listed)
+	if groups := grouped(l.ids); len(groups) > 0 {
+		all.Go(func() { l.records, failures[0] = r.store.Conversations(ctx, groups) })
+		all.Go(func() { l.members, failures[1] = r.store.Confirm(ctx, u, listed) })
+	} else {
+		l.members = listed
+	}
+	if len(reading) > 0 {
+		l.marks, failures[2] = r.lists.Marks(ctx, u, reading)
+	}
 	all.Wait()
 	if err := errors.Join(failures[:]...); err != nil {
 		return l, unavailable("read the list", err)
@@ -146,7 +166,7 @@ func grouped(ids []subjects.Conversation) []subjects.Conversation {
 
 // head is what a member sees of a conversation in the list. The newest entry is as it was stored: what would change it would be newer. A post
 // marks the conversation as read for its author, so the mark is the higher one of the cursor and the own newest post.
-func head(m jetstream.Member, tail jetstream.Tail, cursor jetstream.Cursor, title string) wire.ConversationHead {
+func head(m jetstream.Member, tail *jetstream.Head, cursor jetstream.Cursor, title string) wire.ConversationHead {
 	read := cursor.Read
 	if own, ok := tail.Poster(m.User); ok && own.Seq > read.Seq {
 		read = own
@@ -183,13 +203,13 @@ func (r *reader) check(ctx context.Context, _ *functions.Call, in *wire.HeadChec
 	for c := range in.Heads {
 		ids = append(ids, c)
 	}
-	tails, err := r.store.Heads(ctx, ids)
+	seqs, err := r.lists.Seqs(ctx, ids)
 	if err != nil {
 		return answer, unavailable("read the heads", err)
 	}
-	for c, seen := range in.Heads {
-		if now := tails[c].Seq; now != seen {
-			answer.Heads[c] = now
+	for i, c := range ids {
+		if in.Heads[c] != seqs[i] {
+			answer.Heads[c] = seqs[i]
 		}
 	}
 	return answer, nil
