@@ -25,7 +25,7 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lists := []*jetstream.Lists{jetstream.NewLists(stores[0], 1<<20), jetstream.NewLists(stores[1], 1<<20), jetstream.NewLists(stores[2], 1<<20)}
+	lists := listsOf(stores)
 	stale := 0
 	const rounds = 30
 	for i := range rounds {
@@ -43,9 +43,6 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		}
 		if found, err := jetstream.Matching(there, ctx, subjects.BucketMembers, subjects.MembershipsPattern(u)); err != nil || len(found) == 0 {
 			stale++
-		}
-		if got, err := lists[(i+1)%3].Listed(ctx, u); err != nil || len(got) != 1 {
-			t.Errorf("round %d: listed are %v, %v", i, got, err)
 		}
 		if got, err := there.Memberships(ctx, u); err != nil || len(got) != 1 {
 			t.Errorf("round %d: added to %v, %v", i, got, err)
@@ -67,12 +64,7 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		if got, err := there.RaiseCursor(ctx, c, u, at(1)); err != nil || got != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: a lower mark elsewhere: %+v, %v", i, got, err)
 		}
-		if _, err := here.RaiseCursor(ctx, "g.all", "reader", at(wire.Seq(i+1))); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := lists[(i+1)%3].Marks(ctx, "reader", []subjects.Conversation{"g.all"}); err != nil || got.Of("g.all") != at(wire.Seq(i+1)) {
-			t.Errorf("round %d: marks %+v, %v", i, got, err)
-		}
+		checkListsOfReplicas(t, here, lists[(i+1)%3], i)
 		if got, err := there.Cursors(ctx, u, []subjects.Conversation{c}); err != nil || got[c] != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: cursors %+v, %v", i, got, err)
 		}
@@ -86,6 +78,31 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 	}
 	checkPagesOfReplicas(t, stores)
 	t.Logf("a plain direct read was stale %d times of %d", stale, rounds)
+}
+
+func listsOf(stores []*jetstream.Store) (lists []*jetstream.Lists) {
+	for _, s := range stores {
+		lists = append(lists, jetstream.NewLists(s, 1<<20))
+	}
+	return lists
+}
+
+// checkListsOfReplicas adds to a list through one server and reads it through another, which remembers it from an earlier round.
+func checkListsOfReplicas(t *testing.T, here *jetstream.Store, there *jetstream.Lists, round int) {
+	t.Helper()
+	ctx, c := t.Context(), subjects.Conversation(fmt.Sprint("g.round-", round))
+	if _, err := here.PutMember(ctx, member(c, "reader")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := here.RaiseCursor(ctx, "g.all", "reader", at(wire.Seq(round+1))); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := there.Listed(ctx, "reader"); err != nil || len(got) != round+1 {
+		t.Errorf("round %d: listed are %v, %v", round, got, err)
+	}
+	if got, err := there.Marks(ctx, "reader", []subjects.Conversation{"g.all"}); err != nil || got.Of("g.all") != at(wire.Seq(round+1)) {
+		t.Errorf("round %d: marks %+v, %v", round, got, err)
+	}
 }
 
 // checkPagesOfReplicas reads and seals a page through one server that is written and recalled from through the others.
