@@ -92,23 +92,48 @@ func readAck(reply *nats.Msg) (ack, error) {
 	return ack{Stream: answer.Stream, Sequence: answer.Seq, Duplicate: answer.Duplicate}, nil
 }
 
-// plainAck reads an acknowledgement that says nothing but where a message is, which most do, in the form in which the server writes it.
+// plainAck reads an acknowledgement that says nothing but where a message is, in the forms in which servers write it: 2.15 without a space before seq, and
+// earlier ones with it; behind the stream stands its domain, if it has one, and at the end that the message was there already.
 func plainAck(data []byte) (a ack, ok bool) {
 	rest, ok := bytes.CutPrefix(data, []byte(`{"stream":"`))
 	if !ok {
 		return ack{}, false
 	}
-	stream, rest, ok := bytes.Cut(rest, []byte(`", "seq":`))
-	if !ok || bytes.ContainsAny(stream, `"\`) {
+	stream, rest, ok := bytes.Cut(rest, []byte(`",`))
+	if !ok || len(stream) == 0 || bytes.ContainsAny(stream, `"\`) {
 		return ack{}, false
 	}
-	number, ok := bytes.CutSuffix(rest, []byte("}"))
-	if !ok {
+	rest = bytes.TrimPrefix(rest, []byte(" "))
+	if domain, found := bytes.CutPrefix(rest, []byte(`"domain":"`)); found {
+		name, more, ended := bytes.Cut(domain, []byte(`",`))
+		if !ended || bytes.ContainsAny(name, `"\`) {
+			return ack{}, false
+		}
+		rest = bytes.TrimPrefix(more, []byte(" "))
+	}
+	if rest, ok = bytes.CutPrefix(rest, []byte(`"seq":`)); !ok {
 		return ack{}, false
 	}
-	seq, err := strconv.ParseUint(string(number), 10, 64)
-	return ack{Stream: string(stream), Sequence: seq}, err == nil && seq > 0 && len(stream) > 0
+	digits := 0
+	for ; digits < len(rest) && digits < maxAckDigits && rest[digits] >= '0' && rest[digits] <= '9'; digits++ {
+		a.Sequence = a.Sequence*10 + uint64(rest[digits]-'0')
+	}
+	if a.Sequence == 0 || rest[0] == '0' {
+		return ack{}, false
+	}
+	switch string(rest[digits:]) {
+	case "}":
+	case `,"duplicate": true}`:
+		a.Duplicate = true
+	default:
+		return ack{}, false
+	}
+	a.Stream = string(stream)
+	return a, true
 }
+
+// maxAckDigits is how many digits a sequence has that is read without looking for an overflow; no stream gets there.
+const maxAckDigits = 19
 
 // lastFromLeader returns the last message under a subject, or ErrNotFound. It sees every write that was acknowledged before.
 func (s *Store) lastFromLeader(ctx context.Context, stream, subject string) (*rawMsg, error) {

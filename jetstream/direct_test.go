@@ -83,6 +83,27 @@ func TestLastUnderASubject(t *testing.T) {
 	}
 }
 
+// What this server answers is read the quick way: another one may write it differently, and nothing but the time would tell.
+func TestAcknowledgementsOfThisServerAreReadTheQuickWay(t *testing.T) {
+	for name, options := range map[string][]jetstreamtest.Option{
+		"without a domain": nil, "in a domain": {jetstreamtest.Configure(func(o *server.Options) { o.JetStreamDomain = "hub" })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := jetstreamtest.Start(t, options...).Store(t)
+			for _, duplicate := range []bool{false, true} {
+				msg := &nats.Msg{Subject: subjects.Message(room), Header: nats.Header{"Nats-Msg-Id": {"a"}}, Data: []byte("{}")}
+				reply, err := store.Conn().RequestMsgWithContext(t.Context(), msg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a, ok := jetstream.PlainAck(reply.Data); !ok || a.Stream != subjects.StreamOf(room) || a.Sequence != 1 || a.Duplicate != duplicate {
+					t.Errorf("%s is read as %+v, %v", reply.Data, a, ok)
+				}
+			}
+		})
+	}
+}
+
 func TestPublishTellsWhyNot(t *testing.T) {
 	store := jetstreamtest.Start(t).Store(t)
 	header := func(pairs ...string) nats.Header {

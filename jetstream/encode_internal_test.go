@@ -48,7 +48,8 @@ func TestEncodeWritesWhatMarshalDoes(t *testing.T) {
 // FuzzPlainAck compares the quick way to read an acknowledgement with the long one.
 func FuzzPlainAck(f *testing.F) {
 	for _, s := range []string{
-		`{"stream":"IM_MESSAGES_03", "seq":17}`, `{"stream":"a", "seq":1,"duplicate": true}`, `{"stream":"a", "seq":1, "domain":"hub"}`, `{"stream":"a", "seq":0}`,
+		`{"stream":"IM_MESSAGES_03","seq":17}`, `{"stream":"IM_MESSAGES_03", "seq":17}`, `{"stream":"a","domain":"hub","seq":1,"duplicate": true}`, `{"stream":"a", "seq":1, "domain":"hub"}`, `{"stream":"a","seq":0}`,
+		`{"stream":"a","seq":9999999999999999999}`, `{"stream":"a","domain":"\u0041","seq":1}`, `{"stream":"a","seq":1,"error":{"code":503}}`, `{"stream":"a","seq":1}}`,
 		`{"stream":"", "seq":1}`, `{"stream":"a\u0041", "seq":1}`, `{"stream":"a", "seq":18446744073709551616}`, `{"stream":"a", "seq":01}`, `{"stream":"a", "seq":+1}`, `{}`, ``,
 	} {
 		f.Add([]byte(s))
@@ -79,7 +80,7 @@ func BenchmarkEncode(b *testing.B) {
 		Conversation: "d.ada.bob", Seq: 57, Count: 41, Kind: wire.KindMessage, From: "ada", At: wire.At(time.UnixMilli(1795187045123)),
 		ClientID: "0199-a1b2c3d4e5f6", Body: json.RawMessage(`{"text":"a message of the usual length, neither short nor long"}`),
 	}
-	answer := []byte(`{"stream":"IM_MESSAGES_03", "seq":1234567}`)
+	answer := []byte(`{"stream":"IM_MESSAGES_03","seq":1234567}`)
 	for name, work := range map[string]func() error{
 		"entry":               func() error { _, err := encode(&e); return err },
 		"entry by reflection": func() error { _, err := wire.Marshal(&e); return err },

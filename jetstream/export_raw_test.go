@@ -12,6 +12,7 @@ var (
 	LastDirect         = (*Store).lastDirect
 	BySequences        = (*Store).bySequences
 	MultiLast          = (*Store).multiLast
+	PlainAck           = plainAck
 	Publish            = (*Store).publish
 	PublishAll         = (*Store).publishAll
 	Erase              = (*Store).erase
