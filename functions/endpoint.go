@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,24 +29,56 @@ type endpoint struct {
 	lane     func() Laned // nil where the order does not matter
 }
 
-// request is one call on its way through the pool.
+// request is one call on its way through the pool, and the context of its work: what is the call's and what is its trace's stands in it, and the rest in the
+// instance's own.
 type request struct {
-	call     *Call
+	bounded
+	endpoint *endpoint
+	call     Call
 	reply    string
 	came     time.Time
-	deadline time.Time
 	header   micro.Headers
 	refusal  error // a reason not to ask the handler
 
 	untouched bool // no work was begun, and callers may know that
+
+	traced sync.Once
+	trace  Trace // once traced
+}
+
+// Value returns the call and its trace, and what the instance's context has.
+func (r *request) Value(key any) any {
+	switch key.(type) {
+	case callKey:
+		return &r.call
+	case traceKey:
+		r.traced.Do(func() {
+			from, ok := ParseTraceparent(first(r.header, subjects.HeaderTraceparent))
+			if !ok {
+				from = NewTrace()
+			}
+			r.trace = from.Child()
+		})
+		return r.trace
+	}
+	return r.bounded.Value(key)
+}
+
+// work runs in a worker.
+func (r *request) work() {
+	if !r.endpoint.method.Passive {
+		defer r.endpoint.instance.activity.end()
+	}
+	r.endpoint.serve(r)
 }
 
 // handle runs in the subscription's goroutine, where micro runs an endpoint's requests one after another: it only reads headers, and the
 // body where that decides the lane, and hands over.
 func (e *endpoint) handle(req micro.Request) {
 	now := time.Now()
-	r := &request{reply: req.Reply(), came: now, deadline: now.Add(e.method.timeout()), header: req.Headers()}
-	r.call = &Call{Function: e.instance.function.Name, Method: e.method.Name, Data: req.Data()}
+	r := &request{endpoint: e, reply: req.Reply(), came: now, header: req.Headers()}
+	r.bounded.Context, r.deadline = e.instance.base, now.Add(e.method.timeout())
+	r.call = Call{Function: e.instance.function.Name, Method: e.method.Name, Data: req.Data()}
 	if deadline, ok := parseDeadline(first(r.header, subjects.HeaderDeadline)); ok && deadline.Before(r.deadline) {
 		r.deadline = deadline
 	}
@@ -53,18 +86,18 @@ func (e *endpoint) handle(req micro.Request) {
 	if r.refusal == nil && e.method.Public && !e.method.Anonymous && r.call.User == "" {
 		r.refusal = wire.Errorf(wire.Unauthenticated, "Sign in first.")
 	}
-	done := func() {}
 	if !e.method.Passive {
 		e.instance.touch(now)
 		e.instance.activity.begin()
-		done = e.instance.activity.end
 	}
 	lane := ""
 	if r.refusal == nil {
-		lane = e.laneOf(r.call)
+		lane = e.laneOf(&r.call)
 	}
-	if !e.instance.pool.submit(lane, func() { defer done(); e.serve(r) }) {
-		done()
+	if !e.instance.pool.submit(lane, r) {
+		if !e.method.Passive {
+			e.instance.activity.end()
+		}
 		e.counters.refused.Add(1)
 		r.untouched = true
 		e.answerError(r, wire.RetryAfter(wire.Unavailable, refusedRetry, "Too many calls wait; try again."))
@@ -85,22 +118,17 @@ func (e *endpoint) laneOf(call *Call) string {
 	return in.Lane(call.User)
 }
 
-// serve runs in a worker.
+// serve asks the handler and answers.
 func (e *endpoint) serve(r *request) {
 	if !time.Now().Before(r.deadline) {
 		e.counters.refused.Add(1)
 		e.answerError(r, wire.Errorf(wire.Timeout, "The deadline had passed before the work began."))
 		return
 	}
-	trace, ok := ParseTraceparent(first(r.header, subjects.HeaderTraceparent))
-	if !ok {
-		trace = NewTrace()
-	}
-	ctx := WithTrace(context.WithValue(e.instance.base, callKey{}, r.call), trace.Child())
-	ctx, cancel := context.WithDeadline(ctx, r.deadline)
-	defer cancel()
+	defer r.end()
 
-	data, err := e.run(ctx, r)
+	ctx := context.Context(r)
+	data, err := e.run(ctx, &r.call, r.refusal)
 	took := time.Since(r.came)
 	e.counters.latency.add(took)
 	e.counters.processed.Add(1)
@@ -126,9 +154,9 @@ func (e *endpoint) debug(ctx context.Context, took time.Duration, code wire.Code
 }
 
 // run asks the handler and encodes what it returns. A panic ends the call, not the instance.
-func (e *endpoint) run(ctx context.Context, r *request) (data []byte, err error) {
-	if r.refusal != nil {
-		return nil, r.refusal
+func (e *endpoint) run(ctx context.Context, call *Call, refusal error) (data []byte, err error) {
+	if refusal != nil {
+		return nil, refusal
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -136,7 +164,7 @@ func (e *endpoint) run(ctx context.Context, r *request) (data []byte, err error)
 			data, err = nil, wire.Errorf(wire.Internal, internalText)
 		}
 	}()
-	out, err := e.handler(ctx, r.call)
+	out, err := e.handler(ctx, call)
 	if err != nil {
 		return nil, err
 	}
@@ -173,8 +201,7 @@ func (e *endpoint) answer(r *request, data []byte) error {
 	if r.reply == "" {
 		return nil
 	}
-	msg := &nats.Msg{Subject: r.reply, Data: data, Header: nats.Header{subjects.HeaderReply: {e.instance.env.Instance}}}
-	if err := e.instance.nc.PublishMsg(msg); err != nil {
+	if err := e.instance.nc.PublishMsg(&nats.Msg{Subject: r.reply, Data: data, Header: e.instance.answered}); err != nil {
 		return fmt.Errorf("publish an answer of %d bytes: %w", len(data), err)
 	}
 	return nil

@@ -265,10 +265,10 @@ func (f *feed) receive(msg *nats.Msg) {
 		return
 	}
 	f.in.activity.begin()
-	f.in.pool.put(lane, func() {
+	f.in.pool.put(lane, taskFunc(func() {
 		defer f.finished(d)
 		task()
-	})
+	}))
 }
 
 // arrived counts a message. mu is held.

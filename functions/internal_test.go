@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -94,7 +95,7 @@ func TestThePoolKeepsItsPromisesUnderAnyLoad(t *testing.T) {
 				name = fmt.Sprint(lane)
 			}
 			pause := time.Duration(rand.N(20)) * time.Microsecond
-			if p.submit(name, func() {
+			if p.submit(name, taskFunc(func() {
 				mu.Lock()
 				atWork++
 				busy[lane]++
@@ -108,7 +109,7 @@ func TestThePoolKeepsItsPromisesUnderAnyLoad(t *testing.T) {
 				busy[lane]--
 				done[lane] = append(done[lane], i)
 				mu.Unlock()
-			}) {
+			})) {
 				accepted[lane] = append(accepted[lane], i)
 			}
 			if _, queued := p.load(waiting); queued > waiting {
@@ -121,8 +122,8 @@ func TestThePoolKeepsItsPromisesUnderAnyLoad(t *testing.T) {
 				t.Fatalf("lane %d did %v of %v", lane, done[lane], want)
 			}
 		}
-		if working, queued := p.load(waiting); working != 0 || queued != 0 || len(p.lanes) != 0 || len(p.ready) != 0 || p.workers != workers {
-			t.Fatalf("left over: %d at work, %d waiting, %d lanes, %d workers", working, queued, len(p.lanes), p.workers)
+		if working, queued := p.load(waiting); working != 0 || queued != 0 || len(p.lanes) != 0 || len(p.ready) != 0 || len(p.spare) != 0 || p.workers != workers {
+			t.Fatalf("left over: %d at work, %d waiting, %d lanes, %d spare, %d workers", working, queued, len(p.lanes), len(p.spare), p.workers)
 		}
 	})
 }
@@ -131,17 +132,59 @@ func TestABusyLaneLeavesPlacesForOthers(t *testing.T) {
 	p := newPool(1, 8)
 	release := make(chan struct{})
 	for i := range 4 {
-		if got, want := p.submit("hot", func() { <-release }), i < 3; got != want { // one at work, a quarter of eight waiting
+		if got, want := p.submit("hot", taskFunc(func() { <-release })), i < 3; got != want { // one at work, a quarter of eight waiting
 			t.Errorf("task %d of the hot lane: accepted %t", i, got)
 		}
 	}
 	for i := range 7 {
-		if got, want := p.submit("", func() {}), i < 6; got != want {
+		if got, want := p.submit("", taskFunc(func() {})), i < 6; got != want {
 			t.Errorf("task %d of no lane: accepted %t", i, got)
 		}
 	}
 	close(release)
 	<-p.drained()
+}
+
+func TestAWorkerIsKeptForTheNextTaskAndNotForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(8, 8)
+		spare := func() int {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.spare)
+		}
+		burst := func(n int) {
+			release := make(chan struct{})
+			for range n {
+				if !p.submit("", taskFunc(func() { <-release })) {
+					t.Error("refused")
+				}
+			}
+			close(release)
+			synctest.Wait()
+		}
+		burst(5)
+		if got := spare(); got != 5 {
+			t.Errorf("%d workers are spare after five tasks at once", got)
+		}
+		for range 10 {
+			time.Sleep(spareTime / 2)
+			burst(2)
+		}
+		if got := spare(); got != 2 {
+			t.Errorf("%d workers are spare where two tasks come at once", got)
+		}
+		time.Sleep(2*spareTime + time.Millisecond)
+		synctest.Wait()
+		if got := spare(); got != 0 {
+			t.Errorf("%d workers are left where nothing comes", got)
+		}
+		burst(3)
+		<-p.drained()
+		if got := spare(); got != 0 {
+			t.Errorf("%d workers outlive a drain", got)
+		}
+	})
 }
 
 func TestPercentilesAreAtMostAQuarterTooHigh(t *testing.T) {

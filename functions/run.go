@@ -133,6 +133,7 @@ type instance struct {
 	feed      *feed // nil where the function works on calls alone
 	endpoints map[subjects.Method]*endpoint
 	counters  map[subjects.Method]*counters
+	answered  nats.Header // of every answer; nobody changes it
 	activity  activity
 	ownCaller bool
 
@@ -174,6 +175,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	}
 	in.service = service
 	in.env.Instance = service.Info().ID
+	in.answered = nats.Header{subjects.HeaderReply: {in.env.Instance}}
 	in.announcer = newAnnouncer(in.nc, in.log, wire.InstanceUp{
 		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(), Unit: opts.Unit,
 	}, &in.activity)

@@ -94,11 +94,18 @@ func (r *replies) receive(m *nats.Msg) {
 	}
 }
 
+// firstLook is how long an answer is waited for before anybody looks whether the work is still wanted. What a context tells of its end with costs more than most
+// answers take to come; its deadline is kept to from the beginning.
+const firstLook = 100 * time.Millisecond
+
 // ask sends a request and waits for its one answer until ctx ends, and at most for the given time. It owns the request. The error is nats.ErrNoResponders
-// where nobody listened, so that nothing was delivered.
+// where nobody listened, so that nothing was delivered. Where ctx is cancelled before its deadline, ask may return up to firstLook later.
 func (r *replies) ask(ctx context.Context, request *nats.Msg, most time.Duration) (*nats.Msg, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline))
 	}
 	w := r.spare.Get().(*single)
 	id := r.begin(&w.gathering)
@@ -106,15 +113,7 @@ func (r *replies) ask(ctx context.Context, request *nats.Msg, most time.Duration
 	err := r.nc.PublishMsg(request)
 	var answer *nats.Msg
 	if err == nil {
-		w.timer.Reset(most)
-		select {
-		case answer = <-w.answer:
-		case <-w.timer.C:
-			err = context.DeadlineExceeded
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		w.timer.Stop() // nothing comes out of it after this
+		answer, err = w.wait(ctx, most)
 	}
 	if answer == nil {
 		r.forget(id)
@@ -131,6 +130,29 @@ func (r *replies) ask(ctx context.Context, request *nats.Msg, most time.Duration
 		return nil, nats.ErrNoResponders
 	}
 	return answer, nil
+}
+
+// wait returns the answer, or why there is none.
+func (w *single) wait(ctx context.Context, most time.Duration) (*nats.Msg, error) {
+	defer w.timer.Stop() // nothing comes out of it after this
+	w.timer.Reset(min(most, firstLook))
+	select {
+	case answer := <-w.answer:
+		return answer, nil
+	case <-w.timer.C:
+	}
+	if most -= firstLook; most <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	w.timer.Reset(most)
+	select {
+	case answer := <-w.answer:
+		return answer, nil
+	case <-w.timer.C:
+		return nil, context.DeadlineExceeded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // begin makes a number for a request and who waits for its answers.

@@ -98,7 +98,7 @@ func (s *sender) remembered(e entry) (jetstream.Tail, bool) {
 }
 
 func (s *sender) try(ctx context.Context, e entry, tail jetstream.Tail) (jetstream.Appended, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	ctx, cancel := functions.WithDeadline(ctx, time.Now().Add(tryTimeout))
 	defer cancel()
 	return s.store.Append(ctx, e.conversation, tail, e.draft)
 }
@@ -168,7 +168,7 @@ func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
 	if !ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, deadline.Add(-answerMargin))
+	return functions.WithDeadline(ctx, deadline.Add(-answerMargin))
 }
 
 // errNotFirst says that an entry that had to be the first of its conversation is not.
