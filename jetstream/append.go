@@ -122,7 +122,7 @@ func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []r
 		Conversation: c, Seq: next.Seq, Count: next.Count, Kind: d.Kind, From: d.From, At: at,
 		ClientID: d.ClientID, Target: d.Target, ReplyTo: d.ReplyTo, Body: d.Body,
 	}
-	payload, err1 := encode(&entry)
+	payload, err1 := wire.Marshal(&entry)
 	remains, err2 := encodeRemnants(erased)
 	about := wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From}
 	next.newest = &logEntry{EntryHeader: about, payload: payload, header: next.header(about, remains)}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -202,50 +201,4 @@ func (e *logEntry) tail(c subjects.Conversation) (Tail, error) {
 		return Tail{}, fmt.Errorf("read entry %d of %s: %w", e.Seq, c, err)
 	}
 	return t, nil
-}
-
-// encode writes an entry as it is stored: compact, and with the body's characters as the client sent them. It is wire.Marshal without reflection, for
-// entries in which nothing needs an escape and nothing is folded.
-func encode(e *wire.Entry) (json.RawMessage, error) {
-	if !plain(e.Conversation) || !plain(e.Kind) || !plain(e.From) || !plain(e.ClientID) || e.EditedAt != nil || e.Recalled || e.Reactions != nil {
-		data, err := wire.Marshal(e)
-		if err != nil {
-			return nil, fmt.Errorf("write entry %d: %w", e.Seq, err)
-		}
-		return data, nil
-	}
-	b := make([]byte, 0, 256+len(e.Body))
-	b = append(append(b, `{"conversation":"`...), e.Conversation...)
-	b = strconv.AppendUint(append(b, `","seq":`...), uint64(e.Seq), 10)
-	b = strconv.AppendUint(append(b, `,"count":`...), e.Count, 10)
-	b = append(append(b, `,"kind":"`...), e.Kind...)
-	b = append(append(b, `","from":"`...), e.From...)
-	b = append(e.At.AppendTo(append(b, `","at":"`...)), '"')
-	if e.ClientID != "" {
-		b = append(append(append(b, `,"client_id":"`...), e.ClientID...), '"')
-	}
-	if e.Target != 0 {
-		b = strconv.AppendUint(append(b, `,"target":`...), uint64(e.Target), 10)
-	}
-	if e.ReplyTo != 0 {
-		b = strconv.AppendUint(append(b, `,"reply_to":`...), uint64(e.ReplyTo), 10)
-	}
-	if len(e.Body) > 0 {
-		out := bytes.NewBuffer(append(b, `,"body":`...))
-		if err := json.Compact(out, e.Body); err != nil {
-			return nil, fmt.Errorf("write entry %d: %w", e.Seq, err)
-		}
-		b = out.Bytes()
-	}
-	return append(b, '}'), nil
-}
-
-// plain reports whether a text is written in JSON as it is.
-func plain[T ~string](text T) bool {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -186,7 +186,7 @@ func (r *reader) raw(p place) (json.RawMessage, bool, error) {
 	if err != nil || !there {
 		return nil, there, err
 	}
-	data, err := encode(&e)
+	data, err := wire.Marshal(&e)
 	return data, true, err
 }
 

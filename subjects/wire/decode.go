@@ -27,7 +27,7 @@ type Validator interface{ Validate() error }
 
 // Decode reads one strict JSON object into v, a pointer to a struct, and validates it. The error is an *Error: TooLarge above
 // MaxData (or what a Sizer says), BadFrame for JSON that is not strict (also a key that differs from a field in case only), BadID, or BadData with the name of the field.
-// Unknown fields are ignored. Empty data counts as {}.
+// Unknown fields are ignored. Empty data counts as {}. Raw JSON in v may be a part of data, which must not change afterwards.
 func Decode(data []byte, v any) error {
 	limit := MaxData
 	if sizer, ok := v.(Sizer); ok {
@@ -36,6 +36,19 @@ func Decode(data []byte, v any) error {
 	if len(data) > limit {
 		return Errorf(TooLarge, "The data has %d bytes; at most %d are allowed.", len(data), limit)
 	}
+	if quick, ok := v.(quickReader); !ok || !quick.read(data) {
+		if err := decodeSlowly(data, v); err != nil {
+			return err
+		}
+	}
+	if validator, ok := v.(Validator); ok {
+		return validator.Validate()
+	}
+	return nil
+}
+
+// decodeSlowly reads whatever Decode takes, by reflection, and says what is wrong with the rest.
+func decodeSlowly(data []byte, v any) error {
 	if len(data) == 0 {
 		data = []byte("{}")
 	}
@@ -48,15 +61,22 @@ func Decode(data []byte, v any) error {
 	if err := json.Unmarshal(data, v); err != nil {
 		return decodeError(err)
 	}
-	if validator, ok := v.(Validator); ok {
-		return validator.Validate()
-	}
 	return nil
 }
 
 // Marshal returns v as compact JSON. Unlike json.Marshal it leaves '<', '>' and '&' as they are: a body of them would grow sixfold on
 // its way into the store, and what a client sent would come back in another spelling.
 func Marshal(v any) ([]byte, error) {
+	if quick, ok := v.(quickWriter); ok {
+		if data, ok := quick.appendTo(make([]byte, 0, sizeOf(quick))); ok {
+			return data, nil
+		}
+	}
+	return marshalSlowly(v)
+}
+
+// marshalSlowly writes whatever Marshal does, by reflection.
+func marshalSlowly(v any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)

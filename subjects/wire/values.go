@@ -20,7 +20,25 @@ func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Millisecond)} }
 func (t Time) String() string { return t.UTC().Format(timeLayout) }
 
 // AppendTo appends the time as String returns it.
-func (t Time) AppendTo(b []byte) []byte { return t.UTC().AppendFormat(b, timeLayout) }
+func (t Time) AppendTo(b []byte) []byte {
+	u := t.UTC()
+	year, month, day := u.Date()
+	if year < 0 || year > 9999 {
+		return u.AppendFormat(b, timeLayout)
+	}
+	hour, minute, second := u.Clock()
+	b = append(appendPair(appendPair(b, year/100), year%100), '-')
+	b = append(appendPair(b, int(month)), '-')
+	b = append(appendPair(b, day), 'T')
+	b = append(appendPair(b, hour), ':')
+	b = append(appendPair(b, minute), ':')
+	b = append(appendPair(b, second), '.')
+	ms := u.Nanosecond() / int(time.Millisecond)
+	return append(appendPair(b, ms/10), byte('0'+ms%10), 'Z')
+}
+
+// appendPair appends a number below 100 with two digits.
+func appendPair(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 // MarshalJSON writes the time with milliseconds.
 func (t Time) MarshalJSON() ([]byte, error) {
