@@ -11,8 +11,8 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// beatEvery is how often an edge renews its lease: three times within the life of one.
-const beatEvery = wire.LeaseTTL * 3 / 10
+// beatEvery is how often an edge renews its lease: so often that one that was cut off for half the life of a lease still holds it.
+const beatEvery = wire.LeaseTTL / 4
 
 // arrive writes that a device has connected.
 func (p *presence) arrive(sess *session) {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -116,15 +118,84 @@ func TestArrivalsAreSaidAgain(t *testing.T) {
 		defer w.mu.Unlock()
 		return len(w.presence[key]) > 0
 	}
+	said := func() bool {
+		r.presence.mu.Lock()
+		defer r.presence.mu.Unlock()
+		return len(r.presence.unsaid) == 0
+	}
 	eventually(t, "the arrival is written", there)
+	eventually(t, "it has come back", said)
 	w.mu.Lock()
 	delete(w.presence, key) // as if it had been lost on its way
 	w.mu.Unlock()
 	r.presence.remember(r.users.find("ada").list()[0].session.Load(), nil)
 	eventually(t, "the lost arrival is written again", there)
-	eventually(t, "what has come back is forgotten", func() bool {
-		r.presence.mu.Lock()
-		defer r.presence.mu.Unlock()
-		return len(r.presence.unsaid) == 0
+	eventually(t, "what has come back is forgotten", said)
+}
+
+// The presence bucket of three servers is in memory. Where they restart one after the other faster than they tell one another, it is empty afterwards.
+func TestAStoreThatForgetsMakesNobodyOffline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	p := &r.presence
+	ada := r.connect(t, w, "ada", "web")
+	say := func(key string, record any, header nats.Header) {
+		t.Helper()
+		body, err := wire.Marshal(record)
+		if err == nil {
+			err = w.nc.PublishMsg(&nats.Msg{Subject: "im.presence." + key, Header: header, Data: body})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ada.call("presence.watch", wire.UsersQuery{Users: []subjects.User{"ada", "bob"}}); err != nil {
+		t.Fatal(err)
+	}
+	say(subjects.LeaseKey("edge-b"), wire.Lease{Edge: "edge-b", At: wire.At(time.Now())}, nil)
+	say(subjects.DeviceKey("bob", "phone"), wire.DeviceRecord{Edge: "edge-b", At: wire.At(time.Now())}, nil)
+	ada.state("bob", wire.StateOnline)
+
+	eventually(t, "the arrival is written", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.presence[subjects.DeviceKey("ada", "web")] != nil
 	})
+	w.mu.Lock()
+	clear(w.presence)
+	w.mu.Unlock()
+	state := func(u subjects.User) wire.State {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.state(p.followed[u]).State
+	}
+	p.reread(t.Context())
+	if ada, bob := state("ada"), state("bob"); ada != wire.StateOnline || bob != wire.StateOnline {
+		t.Errorf("the store has forgotten two who are connected: ada is %s, bob %s", ada, bob)
+	}
+
+	// The numbers of messages show it to the edge, which tells the store again.
+	own := wire.Lease{Edge: "edge-a", At: wire.At(time.Now())}
+	say(subjects.LeaseKey("edge-a"), own, nats.Header{nats.JSSequence: {"1000"}})
+	say(subjects.LeaseKey("edge-a"), own, nats.Header{nats.JSSequence: {"7"}})
+	eventually(t, "the arrival is written again", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.presence[subjects.DeviceKey("ada", "web")] != nil
+	})
+
+	// Whose edge does not say so again counts for the life of a lease, and no longer.
+	p.mu.Lock()
+	until := p.followed["bob"].doubts["phone"]
+	later := until.Add(time.Second)
+	p.echoed, p.leases["edge-b"] = later, lease{until: later.Add(time.Minute)}
+	p.mu.Unlock()
+	if left := time.Until(until); left <= 0 || left > wire.LeaseTTL {
+		t.Errorf("bob's device counts for %v", left)
+	}
+	p.sweep(later)
+	if ada, bob := state("ada"), state("bob"); ada != wire.StateOnline || bob != wire.StateOffline {
+		t.Errorf("nobody has said again that bob is connected: ada is %s, bob %s", ada, bob)
+	}
 }

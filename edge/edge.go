@@ -303,6 +303,7 @@ func (e *Edge) watchConnection(ctx context.Context) {
 			case e.pollNow <- struct{}{}:
 			default:
 			}
+			e.presence.renewLease() // at once: it may be about to run out
 			e.unsure("reconnect")
 		}
 	}

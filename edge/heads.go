@@ -39,11 +39,11 @@ func (e *Edge) watchHeads(ctx context.Context) {
 			tails = e.compare(ctx, tails)
 		case reason := <-e.doubts:
 			e.log.Info("everything is checked anew", "reason", reason)
+			e.presence.renew() // first, since comparing waits for functions
 			tails = e.compare(ctx, nil)
 			for _, u := range e.users.all() {
 				e.reload(u, reason)
 			}
-			e.presence.renew()
 			sleep(ctx, doubtPause)
 		}
 	}

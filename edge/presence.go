@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"maps"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +32,7 @@ type presence struct {
 	followed map[subjects.User]*followed
 	leases   map[subjects.Edge]lease
 	echoed   time.Time // when this edge's own lease came back from the store last
+	stored   uint64    // the message of the store that it was then
 	doubt    time.Time // until when a lease that was not renewed proves nothing: nobody's was
 	unsaid   unheard
 }
@@ -50,6 +51,7 @@ type followed struct {
 	read     bool // the records were read since the subscriptions stand
 	records  wire.UserRecords
 	graces   map[subjects.Device]time.Time // until when a device that has left counts
+	doubts   map[subjects.Device]time.Time // until when a connected device whose record the store has forgotten counts
 	shown    wire.Presence                 // what the watchers know
 }
 
@@ -87,6 +89,10 @@ func (p *presence) handle(msg *nats.Msg) {
 	}
 	switch {
 	case e != "":
+		if e == p.own && p.forgotten(msg) {
+			p.edge.log.Warn("the store has forgotten who is connected; it is told again")
+			p.edge.start(func(context.Context) { p.renew() })
+		}
 		err = p.onLease(e, msg.Data)
 	case d != "":
 		err = p.onDevice(u, d, msg.Data)
@@ -96,6 +102,20 @@ func (p *presence) handle(msg *nats.Msg) {
 	if err != nil {
 		p.edge.log.Warn("presence record cannot be read", "err", err)
 	}
+}
+
+// forgotten reports whether the store has begun anew since this edge's lease came back the last time: its messages are numbered from 1 again. It is in memory
+// where there are three servers, and these may have restarted one after the other in less time than they need to tell one another.
+func (p *presence) forgotten(lease *nats.Msg) bool {
+	message, err := strconv.ParseUint(lease.Header.Get(nats.JSSequence), 10, 64)
+	if err != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.stored
+	p.stored = message
+	return message < before
 }
 
 // echoWithin is how long an edge's own lease may be on its way back from the store before nothing is concluded from leases that do not come either.
@@ -187,6 +207,7 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 	case len(data) == 0:
 		delete(f.records.Devices, d)
 		delete(f.graces, d)
+		delete(f.doubts, d)
 	default:
 		f.put(d, r, wire.PresenceGrace)
 	}
@@ -198,6 +219,7 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 func (f *followed) put(d subjects.Device, r wire.DeviceRecord, grace time.Duration) {
 	f.records.Devices[d] = r
 	delete(f.graces, d)
+	delete(f.doubts, d)
 	if r.LeftAt != nil && grace > 0 {
 		f.graces[d] = time.Now().Add(grace)
 	}
@@ -305,13 +327,20 @@ func (p *presence) sweep(now time.Time) {
 				due = true
 			}
 		}
+		for d, until := range f.doubts {
+			if !until.After(now) {
+				delete(f.doubts, d)
+				delete(f.records.Devices, d)
+				due = true
+			}
+		}
 		if due {
 			p.show(f)
 		}
 	}
 }
 
-// merge adds what was read to what came live meanwhile: of each device the newer record counts.
+// merge adds what was read to what came live meanwhile: of each device the newer record counts. A whole reading also shows what the store has forgotten.
 func (p *presence) merge(answer wire.PresenceRecords, whole bool) {
 	now, clock := time.Now(), p.edge.cfg.Now()
 	for e, l := range answer.Leases {
@@ -329,10 +358,11 @@ func (p *presence) merge(answer wire.PresenceRecords, whole bool) {
 		}
 		f.records.Setting = records.Setting
 		if whole {
-			maps.DeleteFunc(f.records.Devices, func(d subjects.Device, _ wire.DeviceRecord) bool { _, there := records.Devices[d]; return !there })
+			f.miss(records.Devices, now.Add(wire.LeaseTTL))
 		}
 		for d, r := range records.Devices {
 			if known, ok := f.records.Devices[d]; ok && !stamp(r).After(stamp(known)) {
+				delete(f.doubts, d)
 				continue
 			}
 			var grace time.Duration
@@ -341,7 +371,38 @@ func (p *presence) merge(answer wire.PresenceRecords, whole bool) {
 			}
 			f.put(d, r, grace)
 		}
+		p.addOurs(f)
 		f.read = true
+	}
+}
+
+// miss notes until when connected devices count that are not among those found. No record is ever erased, so the store has forgotten them: their edges are
+// there, as far as is known, and will say so again.
+func (f *followed) miss(found map[subjects.Device]wire.DeviceRecord, until time.Time) {
+	for d, r := range f.records.Devices {
+		_, there := found[d]
+		if _, noted := f.doubts[d]; there || noted || r.LeftAt != nil {
+			continue
+		}
+		if f.doubts == nil {
+			f.doubts = map[subjects.Device]time.Time{}
+		}
+		f.doubts[d] = until
+	}
+}
+
+// addOurs adds the devices of a user that are connected here, whatever the store knows of them.
+func (p *presence) addOurs(f *followed) {
+	u := p.edge.users.find(f.user)
+	if u == nil {
+		return
+	}
+	for _, s := range u.list() {
+		sess := s.session.Load()
+		r := wire.DeviceRecord{Edge: p.own, At: wire.At(sess.at)}
+		if known, ok := f.records.Devices[sess.device]; !ok || !stamp(known).After(stamp(r)) {
+			f.put(sess.device, r, 0)
+		}
 	}
 }
 
