@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 
@@ -245,7 +246,14 @@ func (s *socket) work(ctx context.Context, w *worker, c *call) {
 	s.calls.enter(w)
 	defer s.calls.leave(w)
 	for ; c != nil; c = s.calls.next(c.lane) {
+		posts := c.lane != "" && strings.HasPrefix(c.name, callsOfSend)
+		if posts {
+			s.posts(c)
+		}
 		data, err := s.edge.perform(ctx, s, c)
+		if posts {
+			s.posted(c)
+		}
 		s.done(c, data, err, s.say)
 	}
 }
@@ -293,6 +301,9 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	}
 	return data, err
 }
+
+// callsOfSend begins the names of the calls that make entries of their author's.
+const callsOfSend = string(funcSend) + "."
 
 // callLogout is the call that may end the session it is made in.
 const callLogout = "auth.logout"

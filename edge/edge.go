@@ -33,6 +33,7 @@ type Edge struct {
 	framings      framings
 	paces         paces
 	flushers      flushers
+	laggards      laggards
 	wheel         wheel
 	feeds         feeds
 	sockets       sockets
@@ -68,7 +69,7 @@ func New(cfg Config) (*Edge, error) {
 	}
 	cfg = cfg.withDefaults()
 	e := &Edge{
-		cfg: cfg, log: cfg.Log, feeds: newFeeds(),
+		cfg: cfg, log: cfg.Log, feeds: newFeeds(), laggards: newLaggards(),
 		doubts: make(chan string, 1), pollNow: make(chan struct{}, 1),
 		filling: make(chan struct{}, fillsAtOnce), loads: make(chan struct{}, loadsAtOnce),
 	}
@@ -234,7 +235,7 @@ func (e *Edge) startAll() {
 	})
 	e.start(func(ctx context.Context) { e.feeds.signals.drain(ctx, e.onSignal, func() {}) }) // what is lost of signals stays lost
 	e.start(func(ctx context.Context) { e.feeds.presence.drain(ctx, e.presence.handle, e.presence.rereadSoon) })
-	for _, f := range []func(context.Context){e.watchHeads, e.watchConnection, e.pollRevocations, e.pulse, e.presence.beat, e.presence.keep} {
+	for _, f := range []func(context.Context){e.laggards.run, e.watchHeads, e.watchConnection, e.pollRevocations, e.pulse, e.presence.beat, e.presence.keep} {
 		e.start(f)
 	}
 }

@@ -14,7 +14,8 @@ import (
 type entry struct {
 	seq     wire.Seq
 	kind    wire.EntryKind
-	payload []byte // as stored
+	author  subjects.User // "" where it did not come live
+	payload []byte        // as stored
 }
 
 // laneLength is how many live entries wait for one of the fan-out's goroutines. When it is full the feed waits, and then overflows.
@@ -57,7 +58,7 @@ func (f *fanOut) route(ctx context.Context, msg *nats.Msg) {
 		f.edge.log.Warn("live entry is another conversation's", "conv", string(id))
 		return
 	}
-	live := liveEntry{id, entry{header.Seq, header.Kind, msg.Data}}
+	live := liveEntry{id, entry{header.Seq, header.Kind, header.From, msg.Data}}
 	select {
 	case f.lanes[hash(id)%uint32(len(f.lanes))] <- live:
 	case <-ctx.Done():
@@ -185,7 +186,7 @@ func (e *Edge) deliverLocked(c *conversation, en entry) {
 	sent := 0
 	for u, from := range c.members {
 		if en.seq >= from {
-			sent += u.push(frame)
+			sent += u.entry(frame, c.id, en.author)
 		}
 	}
 	if leaver != nil {

@@ -88,7 +88,7 @@ func (e *Edge) fillOnce(ctx context.Context, c *conversation, after wire.Seq) bo
 			e.log.Error("stored entry cannot be read", "conv", string(c.id), "err", err)
 			return false
 		}
-		entries = append(entries, entry{read.Seq, read.Kind, payload})
+		entries = append(entries, entry{read.Seq, read.Kind, "", payload})
 	}
 	c.mu.Lock()
 	before := c.last

@@ -75,6 +75,19 @@ func (u *user) push(frame framed) int {
 	return len(u.sockets)
 }
 
+// entry queues the event of an entry to all sockets of the user and returns to how many.
+func (u *user) entry(frame framed, id subjects.Conversation, author subjects.User) int {
+	if u.name != author {
+		return u.push(frame)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.sockets {
+		s.accompany(frame, id)
+	}
+	return len(u.sockets)
+}
+
 // event queues an event to all sockets of the user.
 func (u *user) event(event wire.Event, data any) {
 	body, err := wire.Marshal(data)

@@ -28,6 +28,8 @@ type outbox struct {
 	by      moment    // all writing ends then; zero = no end yet
 	special *special
 	reason  wire.CloseCode // why it closes; 0 = it does not, or its peer closed it
+	posting *call          // a post that is at work, with whose answer its event is written; nil = none
+	late    bool           // the socket is among the laggards
 	writing bool           // somebody writes, or is about to; at most one does
 	ping    bool           // a ping is due
 	gone    bool           // the peer is gone: nothing is written any more
@@ -62,10 +64,15 @@ func (s *socket) say(frame framed) {
 
 // queue queues a frame. It reports whether the caller must have the socket flushed.
 func (s *socket) queue(frame framed) (flush bool) {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.queueLocked(frame, false)
+}
+
+// queueLocked is queue. A frame that waits is flushed with what comes next, or as a laggard.
+func (s *socket) queueLocked(frame framed, waits bool) (flush bool) {
 	limits := &s.edge.cfg.Limits
 	o := &s.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.closing.Load() || o.gone {
 		return false
 	}
@@ -81,7 +88,14 @@ func (s *socket) queue(frame framed) (flush bool) {
 	o.count++
 	o.bytes += len(frame)
 	s.edge.queued.Add(int64(len(frame)))
-	return s.beginLocked()
+	if !waits {
+		return s.beginLocked()
+	}
+	if !o.writing && !o.late { // a writer takes it anyway
+		o.late = true
+		s.edge.laggards.add(s)
+	}
+	return false
 }
 
 // beginLocked reports whether the caller must have the socket flushed, which then counts as being written to.
