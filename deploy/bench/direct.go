@@ -93,7 +93,7 @@ func (s *system) pairs(ctx context.Context, n int) (m *mail, stop func(), err er
 // openWith opens the conversation of each pair by its first message.
 func (s *system) openWith(ctx context.Context, m *mail, people []person) error {
 	return parallel(ctx, len(people), func(i int) error {
-		post := wire.Post{To: people[i^1].user, ClientID: string(appendClientID(nil, m.run+1, uint32(i), 0)), Body: []byte(`{"text":"first"}`)}
+		post := wire.Post{To: people[i^1].user, ClientID: string(appendClientID(nil, time.Now(), m.run+1, uint32(i), 0)), Body: []byte(`{"text":"first"}`)}
 		if err := patiently(ctx, func() error { return m.lanes[i].from.ask(ctx, "send.post", post, nil) }); err != nil {
 			return fmt.Errorf("the first message: %w", err)
 		}
@@ -145,24 +145,29 @@ func (d *duel) capacity(ctx context.Context) {
 	}
 }
 
+// holdGrain is how often the generator wakes up while rates are offered of which no latency below a hundred milliseconds counts.
+const holdGrain = 250 * time.Microsecond
+
 // hold searches for the rates that are held, in turn, and measures at them once more.
 func (d *duel) hold(ctx context.Context) {
+	confab, floor := d.confab, d.floor
+	confab.grain, floor.grain = holdGrain, holdGrain
 	d.confabHeld, d.floorHeld = d.r.search(d.confabRate), d.r.search(d.floorRate)
 	for ctx.Err() == nil && !(d.confabHeld.over() && d.floorHeld.over()) {
 		if !d.floorHeld.over() {
-			d.floorHeld.note(d.offer(ctx, d.floor, d.floorHeld.next, &d.floorCurve, nil))
+			d.floorHeld.note(d.offer(ctx, floor, d.floorHeld.next, &d.floorCurve, nil))
 		}
 		if !d.confabHeld.over() {
-			d.confabHeld.note(d.offer(ctx, d.confab, d.confabHeld.next, &d.confabCurve, &d.elsewhereCurve))
+			d.confabHeld.note(d.offer(ctx, confab, d.confabHeld.next, &d.confabCurve, &d.elsewhereCurve))
 		}
 	}
 	for range d.r.config.Rounds {
 		if d.floorHeld.low > 0 {
-			o := d.offer(ctx, d.floor, d.floorHeld.low, nil, nil)
+			o := d.offer(ctx, floor, d.floorHeld.low, nil, nil)
 			d.floorCPU, d.floorP99 = append(d.floorCPU, o.perOperation()), append(d.floorP99, milliseconds(o.latency.Quantile(.99)))
 		}
 		if d.confabHeld.low > 0 {
-			o := d.offer(ctx, d.confab, d.confabHeld.low, nil, nil)
+			o := d.offer(ctx, confab, d.confabHeld.low, nil, nil)
 			d.heldCPU, d.heldP99 = append(d.heldCPU, o.perOperation()), append(d.heldP99, milliseconds(o.latency.Quantile(.99)))
 			d.generator, d.elapsed = d.generator+o.generator.Seconds(), d.elapsed+o.elapsed.Seconds()
 		}

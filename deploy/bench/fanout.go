@@ -159,14 +159,17 @@ func (m *mail) together(ctx context.Context) error {
 // relay sends a message as confab would deliver it to a relay, and calls done when everybody has it.
 func (m *mail) relay(number int, due time.Time, done func(error)) {
 	l := m.lanes[number]
-	count := l.enter(due, func() { done(nil) })
+	count := l.enter(due.Sub(m.begun), func() { done(nil) })
 	l.mu.Lock()
-	l.sent[count%underWay].acked = true // nobody acknowledges
+	l.place(count).acked = true // nobody acknowledges
 	l.mu.Unlock()
-	text := append([]byte(`{"event":"entry","data":{"conversation":"`), l.conversation...)
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	text := append(append((*buffer)[:0], `{"event":"entry","data":{"conversation":"`...), l.conversation...)
 	text = append(text, `","seq":100,"count":100,"kind":"message","from":"b000000-000000","at":"2026-01-01T00:00:00.000Z"`...)
-	text = appendClientID(append(text, `,"client_id":"`...), m.run, uint32(number), count)
+	text = appendClientID(append(text, `,"client_id":"`...), due, m.run, uint32(number), count)
 	text = append(append(append(text, `","body":{"text":"`...), m.text...), "\"}}}\n"...)
+	*buffer = text
 	if err := l.from.send(text); err != nil {
 		done(err)
 	}

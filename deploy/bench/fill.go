@@ -78,7 +78,7 @@ func (w *writers) seed(ctx context.Context, r *run, into *jetstream.Store, conve
 				return err
 			}
 			w.ids = append(w.ids, c)
-			first := jetstream.Draft{Kind: wire.KindMessage, From: other, ClientID: string(appendClientID(nil, w.mail.run+1, uint32(i), 0)), Body: body}
+			first := jetstream.Draft{Kind: wire.KindMessage, From: other, ClientID: string(appendClientID(nil, time.Now(), w.mail.run+1, uint32(i), 0)), Body: body}
 			seeds = append(seeds, jetstream.Seed{Conversation: c, Messages: []jetstream.Draft{first}, Readers: []subjects.User{writer}})
 		}
 		r.say("%s of %s conversations stored", number(float64(at)), number(float64(conversations)))
@@ -113,7 +113,7 @@ func (w *writers) post(lane int, due time.Time, done func(error)) {
 	// A multiplication that meets all residues in no order: a lane's generator would need a lock.
 	c := w.ids[lane+len(w.people)*int(uint64(count)*0x9e3779b97f4a7c15>>20%each)]
 	data := append(append([]byte(`{"conversation":"`), c...), `","client_id":"`...)
-	data = appendClientID(data, w.mail.run, uint32(lane), count)
+	data = appendClientID(data, due, w.mail.run, uint32(lane), count)
 	data = append(append(append(data, `","body":{"text":"`...), w.mail.text...), `"}}`...)
 	w.deliver(w.sockets[lane], due, data, done)
 }

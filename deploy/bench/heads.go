@@ -103,7 +103,7 @@ func (s *system) acquaint(ctx context.Context, n, asking int) error {
 		}
 		defer c.close()
 		for k := range asking {
-			id := string(appendClientID(nil, m.run, uint32(i), uint32(k)))
+			id := string(appendClientID(nil, time.Now(), m.run, uint32(i), uint32(k)))
 			post := wire.Post{To: people[k].user, ClientID: id, Body: fmt.Appendf(nil, `{"text":%q}`, m.text)}
 			if err := patiently(ctx, func() error { return c.ask(ctx, "send.post", post, nil) }); err != nil {
 				return fmt.Errorf("make a conversation: %w", err)

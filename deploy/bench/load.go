@@ -20,6 +20,7 @@ type load struct {
 	watch  []*process // whose processor time is measured
 	random *rand.Rand // of the arrivals in an open loop
 	do     operation
+	grain  time.Duration // an open loop wakes up no more often than that, for whoever looks at no latency as short
 }
 
 // outcome is what one measurement found.
@@ -188,7 +189,7 @@ func (l load) paced(ctx context.Context, rate float64) outcome {
 	var m *meter
 	for due := begun.Add(l.gap(rate)); due.Before(until) && ctx.Err() == nil; due = due.Add(l.gap(rate)) {
 		if ahead := time.Until(due); ahead > 0 {
-			pause(ahead)
+			pause(max(ahead, l.grain))
 		}
 		if m == nil && !due.Before(from) {
 			m = startMeter(l.watch)

@@ -117,7 +117,7 @@ func TestFramesAreReadWhole(t *testing.T) {
 func TestClientIDsSayWhichMessageTheyAre(t *testing.T) {
 	for _, lane := range []uint32{0, 1, 99_999} {
 		for _, count := range []uint32{0, 1, 1 << 23} {
-			id := appendClientID([]byte(`{"client_id":"`), 77, lane, count)
+			id := appendClientID([]byte(`{"client_id":"`), time.Now(), 77, lane, count)
 			gotLane, gotCount, ok := splitClientID(append(id, `","x":1}`...), 77)
 			if !ok || gotLane != lane || gotCount != count || id[len(`{"client_id":"`)+14] != '7' {
 				t.Errorf("%s is read as %d, %d, %v", id, gotLane, gotCount, ok)
