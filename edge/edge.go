@@ -40,6 +40,7 @@ type Edge struct {
 	addresses     addresses
 	strangers     strangers
 	identities    identities
+	arrivals      arrivals
 	users         users
 	conversations conversations
 	presence      presence
@@ -81,6 +82,7 @@ func New(cfg Config) (*Edge, error) {
 	e.paces = e.cfg.Limits.paces()
 	e.addresses = addresses{limits: &e.cfg.Limits, pace: e.paces.address, known: map[string]*address{}}
 	e.strangers = strangers{known: map[subjects.User]taken{}}
+	e.arrivals = e.newArrivals()
 	e.identities.known = map[[sha256.Size]byte]identity{}
 	e.users.known = map[subjects.User]*user{}
 	e.conversations = conversations{edge: e, known: map[subjects.Conversation]*conversation{}}

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -64,7 +63,7 @@ func (e *Edge) verify(ctx context.Context, token string) (wire.Identity, error) 
 	ctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
 	began := e.cfg.Now()
-	id, err := functions.Invoke[wire.Verify, wire.Identity](ctx, e.caller, nil, funcAuth, "verify", wire.Verify{Token: token})
+	id, err := e.identityOf(ctx, token)
 	if err != nil {
 		return wire.Identity{}, err
 	}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"time"
 
-	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
 // Bounds of the reading of memberships.
 const (
-	loadsAtOnce  = 8
+	loadsAtOnce  = 2 * wire.MaxTogether // many share a call
 	loadWithin   = 5 * time.Second
 	reloadPause  = time.Second // after one that failed
 	removalCheck = 100 * time.Millisecond
@@ -49,16 +48,16 @@ func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
 	u.mu.Unlock()
 	defer l.end()
 	for try := 1; ; try++ {
-		mine, err := functions.Invoke[wire.UserQuery, wire.Memberships](ctx, e.caller, nil, funcConversations, "mine", wire.UserQuery{User: u.name})
+		mine, err := e.membershipsFor(ctx, u.name)
 		if err != nil {
 			return err
 		}
-		unplaced, err := l.hold(mine.Memberships)
+		unplaced, err := l.hold(mine)
 		if err != nil {
 			return errNoNATS
 		}
 		if len(unplaced) == 0 || try == 3 || !l.place(ctx, unplaced) {
-			l.apply(mine.Memberships, announce)
+			l.apply(mine, announce)
 			return nil
 		}
 	}
@@ -104,30 +103,23 @@ func (l *loader) hold(mine []wire.Membership) (unplaced []wire.Membership, err e
 	return unplaced, nil
 }
 
-// place asks where conversations stand, after the server has the subscriptions to them. It reports whether all were answered.
+// place asks where conversations stand. It reports whether that was answered.
 func (l *loader) place(ctx context.Context, unplaced []wire.Membership) bool {
-	if err := l.edge.cfg.NATS.FlushWithContext(ctx); err != nil {
+	ids := make([]subjects.Conversation, len(unplaced))
+	for i, m := range unplaced {
+		ids[i] = m.Conversation
+	}
+	heads, err := l.edge.headsFor(ctx, ids)
+	if err != nil {
 		return false
 	}
-	for len(unplaced) > 0 {
-		batch := unplaced[:min(len(unplaced), wire.MaxChecked)]
-		unplaced = unplaced[len(batch):]
-		check := wire.HeadCheck{Heads: make(map[subjects.Conversation]wire.Seq, len(batch))}
-		for _, m := range batch {
-			check.Heads[m.Conversation] = 0
+	for _, id := range ids {
+		c := l.held[id]
+		c.mu.Lock()
+		if !c.placed {
+			l.edge.placeLocked(c, heads[id], heads[id])
 		}
-		answer, err := l.edge.check(ctx, check)
-		if err != nil {
-			return false
-		}
-		for _, m := range batch {
-			c, head := l.held[m.Conversation], answer.Heads[m.Conversation]
-			c.mu.Lock()
-			if !c.placed {
-				l.edge.placeLocked(c, head, head)
-			}
-			c.mu.Unlock()
-		}
+		c.mu.Unlock()
 	}
 	return true
 }

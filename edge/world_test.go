@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -34,7 +35,9 @@ type world struct {
 	drop        func(c subjects.Conversation, seq wire.Seq) bool // live copies that never come
 	revocations []wire.Revocation
 	presence    map[string][]byte
-	verified    int // calls of auth.verify
+	verified    int             // tokens that auth verified
+	together    []int           // how many each call asked for at once
+	paused      map[string]bool // answers for many that are known, and not sent before the gate of that name is closed
 	seen        []functions.Call
 	gates       map[string]chan struct{} // echo.wait answers when the gate named in its data is closed
 
@@ -101,7 +104,7 @@ func (w *world) token(user string, d time.Duration) string {
 
 func (w *world) auth() functions.Function {
 	return function("auth", []functions.Method{
-		{Name: "login", Public: true, Anonymous: true}, {Name: "whoami", Public: true}, {Name: "logout", Public: true}, {Name: "verify"}, {Name: "revoked", Passive: true},
+		{Name: "login", Public: true, Anonymous: true}, {Name: "whoami", Public: true}, {Name: "logout", Public: true}, {Name: "verify"}, {Name: "verify-many"}, {Name: "revoked", Passive: true},
 	}, functions.Handlers{
 		"login":  functions.Handle(func(_ context.Context, c *functions.Call, _ *wire.Empty) (string, error) { return string(c.User), nil }),
 		"whoami": functions.Handle(func(_ context.Context, c *functions.Call, _ *wire.Empty) (string, error) { return string(c.User), nil }),
@@ -114,19 +117,21 @@ func (w *world) auth() functions.Function {
 			return wire.Empty{}, nil
 		}),
 		"verify": functions.Handle(func(_ context.Context, _ *functions.Call, in *wire.Verify) (wire.Identity, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.verified++
-			id, ok := w.tokens[in.Token]
-			switch {
-			case in.Token == "broken":
-				return id, wire.Errorf(wire.Unavailable, "Later.")
-			case !ok:
-				return id, wire.Errorf(wire.Unauthenticated, "Unknown token.")
-			case !id.ExpiresAt.After(time.Now()):
-				return id, wire.Errorf(wire.TokenExpired, "Expired.")
+			return w.verify(in.Token)
+		}),
+		"verify-many": functions.Handle(func(ctx context.Context, _ *functions.Call, in *wire.Verifications) (answer wire.Verified, err error) {
+			defer w.count(ctx, "verify", len(in.Tokens))
+			for _, token := range in.Tokens {
+				var one wire.VerifiedToken
+				id, err := w.verify(token)
+				if refusal, refused := errors.AsType[*wire.Error](err); refused {
+					one.Error = refusal
+				} else if !strings.HasPrefix(token, "token.late") { // which are left open
+					one.Identity = &id
+				}
+				answer.Tokens = append(answer.Tokens, one)
 			}
-			return id, nil
+			return answer, nil
 		}),
 		"revoked": functions.Handle(func(_ context.Context, _ *functions.Call, in *wire.RevocationsQuery) (wire.Revocations, error) {
 			w.mu.Lock()
@@ -135,6 +140,36 @@ func (w *world) auth() functions.Function {
 			return wire.Revocations{Revision: uint64(len(w.revocations)), Revocations: w.revocations[after:]}, nil
 		}),
 	})
+}
+
+func (w *world) verify(token string) (wire.Identity, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.verified++
+	id, ok := w.tokens[token]
+	switch {
+	case token == "broken":
+		return id, wire.Errorf(wire.Unavailable, "Later.")
+	case !ok:
+		return id, wire.Errorf(wire.Unauthenticated, "Unknown token.")
+	case !id.ExpiresAt.After(time.Now()):
+		return id, wire.Errorf(wire.TokenExpired, "Expired.")
+	}
+	return id, nil
+}
+
+// count notes how many were asked for in one call, and keeps its answer back where it is paused.
+func (w *world) count(ctx context.Context, name string, n int) {
+	w.mu.Lock()
+	w.together = append(w.together, n)
+	paused := w.paused[name]
+	w.mu.Unlock()
+	if paused {
+		select {
+		case <-w.gate(name):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // append stores an entry and publishes its live copy, as the store does.
@@ -273,22 +308,36 @@ func (w *world) history() functions.Function {
 }
 
 func (w *world) conversations() functions.Function {
-	return function("conversations", []functions.Method{{Name: "mine"}}, functions.Handlers{
+	return function("conversations", []functions.Method{{Name: "mine"}, {Name: "memberships"}}, functions.Handlers{
 		"mine": functions.Handle(func(_ context.Context, _ *functions.Call, in *wire.UserQuery) (wire.Memberships, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			answer := wire.Memberships{Memberships: []wire.Membership{}}
-			for id, members := range w.members {
-				if from, ok := members[in.User]; ok {
-					answer.Memberships = append(answer.Memberships, wire.Membership{Conversation: id, From: from})
+			return wire.Memberships{Memberships: w.mine(in.User)}, nil
+		}),
+		"memberships": functions.Handle(func(ctx context.Context, _ *functions.Call, in *wire.MembershipsQuery) (wire.MembershipsOf, error) {
+			defer w.count(ctx, "memberships", len(in.Users))
+			answer := wire.MembershipsOf{Users: map[subjects.User][]wire.Membership{}}
+			for _, u := range in.Users {
+				if !strings.HasPrefix(string(u), "late") {
+					answer.Users[u] = w.mine(u)
 				}
-			}
-			if id, ok := w.groups[in.User]; ok {
-				answer.Memberships = append(answer.Memberships, wire.Membership{Conversation: id, From: 1})
 			}
 			return answer, nil
 		}),
 	})
+}
+
+func (w *world) mine(u subjects.User) []wire.Membership {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mine := []wire.Membership{}
+	for id, members := range w.members {
+		if from, ok := members[u]; ok {
+			mine = append(mine, wire.Membership{Conversation: id, From: from})
+		}
+	}
+	if id, ok := w.groups[u]; ok {
+		mine = append(mine, wire.Membership{Conversation: id, From: 1})
+	}
+	return mine
 }
 
 func (w *world) presenceFunction() functions.Function {

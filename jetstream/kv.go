@@ -185,16 +185,21 @@ func (s *Store) matchingSubjects(ctx context.Context, stream string, names []str
 // fresh is matching that sees every write that was acknowledged before. At one replica that is so by itself. At more, the answering
 // replica tells how far it had come, which is compared with the leader's last sequence.
 func (s *Store) fresh(ctx context.Context, bucket string, patterns ...string) ([]*rawMsg, error) {
+	return s.freshBy(ctx, subjects.BucketStream(bucket), bucketSubjects(bucket, patterns), s.matchingSubjects)
+}
+
+// freshBy is fresh with what reads the names from any replica, and says how far that had come.
+func (s *Store) freshBy(ctx context.Context, stream string, names []string, read func(ctx context.Context, stream string, names []string) ([]*rawMsg, uint64, error)) ([]*rawMsg, error) {
 	if s.layout.Replicas <= 1 {
-		return s.matching(ctx, bucket, patterns...)
+		found, _, err := read(ctx, stream, names)
+		return slices.DeleteFunc(found, (*rawMsg).gone), err
 	}
-	stream, names := subjects.BucketStream(bucket), bucketSubjects(bucket, patterns)
 	last, err := s.lastSequence(ctx, stream)
 	if err != nil {
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		found, upTo, err := s.matchingSubjects(ctx, stream, names)
+		found, upTo, err := read(ctx, stream, names)
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,11 @@ func wantListed(t *testing.T, store *jetstream.Store, u subjects.User, want ...s
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%s is in %q, want %q: %v", u, got, want, err)
 	}
+	groups := slices.DeleteFunc(memberships, func(m jetstream.Member) bool { return m.Conversation.Kind() == subjects.KindDirect })
+	together, err := store.MembershipsOf(t.Context(), []subjects.User{u, "nobody", u}, 100)
+	if err != nil || len(together) != 2 || len(together["nobody"]) != 0 || !slices.Equal(together[u], groups) {
+		t.Errorf("asked for with others %s is in %+v, want %+v: %v", u, together, groups, err)
+	}
 }
 
 func TestMembersInBothDirections(t *testing.T) {
@@ -188,6 +193,43 @@ func TestPagesOfManyMembers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestMembershipsOfManyUsers(t *testing.T) {
+	store := jetstreamtest.Start(t).Store(t)
+	sizes := map[subjects.User]int{"a": 0, "b": 1, "c": 700, "d": 1024, "e": 1025, "f": 3, "g": 600}
+	var members []jetstream.Member
+	users := []subjects.User{"nobody"}
+	for u, n := range sizes {
+		users = append(users, u)
+		for i := range n {
+			members = append(members, member(subjects.Conversation(fmt.Sprintf("g.c%04d", i)), u))
+		}
+	}
+	if err := store.PutMembers(t.Context(), members); err != nil {
+		t.Fatal(err)
+	}
+	for most, left := range map[int]map[subjects.User]bool{
+		10_000: {"e": true},            // more than one request can list
+		2328:   {"e": true},            // as many as there are
+		2327:   {"e": true, "g": true}, // one less
+		3:      {"c": true, "d": true, "e": true, "f": true, "g": true},
+	} {
+		got, err := store.MembershipsOf(t.Context(), users, most)
+		if err != nil || len(got) != len(users)-len(left) {
+			t.Errorf("at most %d: %d users, %v", most, len(got), err)
+		}
+		for u, list := range got {
+			if left[u] || len(list) != sizes[u] {
+				t.Errorf("at most %d: %s is in %d", most, u, len(list))
+			}
+			for i, m := range list {
+				if m.User != u || m.Conversation != subjects.Conversation(fmt.Sprintf("g.c%04d", i)) {
+					t.Fatalf("at most %d: membership %d of %s is %+v", most, i, u, m)
+				}
+			}
+		}
 	}
 }
 

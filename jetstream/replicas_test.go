@@ -44,6 +44,9 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		if found, err := jetstream.Matching(there, ctx, subjects.BucketMembers, subjects.MembershipsPattern(u)); err != nil || len(found) == 0 {
 			stale++
 		}
+		if got, err := there.MembershipsOf(ctx, []subjects.User{u, "nobody"}, 10); err != nil || len(got[u]) != 1 {
+			t.Fatalf("with others the other server has %+v, %v", got, err)
+		}
 		if got, err := there.Memberships(ctx, u); err != nil || len(got) != 1 {
 			t.Errorf("round %d: added to %v, %v", i, got, err)
 		}

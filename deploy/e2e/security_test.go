@@ -108,8 +108,8 @@ func internals(t *testing.T, a, _ Target) {
 	ada := register(t, a, "ada")
 	public := call[wire.Welcome](ada, wire.CallHello, wire.Hello{Token: ada.tokens.Token, Device: "web-1"}).Calls
 	for _, internal := range []string{
-		"auth.verify", "auth.revoked", "auth.issue", "auth.invite", "auth.keys", "send.append", "history.check", "history.fill",
-		"conversations.mine", "conversations.enrol", "presence.records",
+		"auth.verify", "auth.verify-many", "auth.revoked", "auth.issue", "auth.invite", "auth.keys", "send.append", "history.check", "history.fill",
+		"conversations.mine", "conversations.memberships", "conversations.enrol", "presence.records",
 	} {
 		if slices.Contains(public, internal) {
 			t.Errorf("%s is offered to clients", internal)

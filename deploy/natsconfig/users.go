@@ -41,7 +41,9 @@ type User struct {
 }
 
 // edgeCalls is what edges call for themselves, beside what clients may call.
-var edgeCalls = []string{"auth.verify", "auth.revoked", "history.check", "history.fill", "conversations.mine", "presence.records"}
+var edgeCalls = []string{
+	"auth.verify", "auth.verify-many", "auth.revoked", "history.check", "history.fill", "conversations.mine", "conversations.memberships", "presence.records",
+}
 
 // operatorCalls is what the commands of operators call.
 var operatorCalls = []string{"auth.issue", "auth.invite", "auth.keys"}

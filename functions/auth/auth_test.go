@@ -116,7 +116,23 @@ func (w *world) refresh(token string) (wire.Tokens, error) {
 }
 
 func (w *world) verify(token string) (wire.Identity, error) {
-	return call[wire.Verify, wire.Identity](w, nil, "verify", wire.Verify{Token: token})
+	w.t.Helper()
+	identity, err := call[wire.Verify, wire.Identity](w, nil, "verify", wire.Verify{Token: token})
+	// What is said of it among others is the same, or nothing.
+	many, manyErr := call[wire.Verifications, wire.Verified](w, nil, "verify-many", wire.Verifications{Tokens: []string{"x", token, token}})
+	switch {
+	case wire.CodeOf(err).Info().Unknown: // the store may be back by now
+	case manyErr != nil || len(many.Tokens) != 3 || wire.CodeOf(many.Tokens[0].Error) != wire.Unauthenticated:
+		w.t.Errorf("among others: %+v, %v", many, manyErr)
+	default:
+		for _, one := range many.Tokens[1:] {
+			alone := one.Identity == nil && one.Error == nil
+			if !alone && (one.Identity != nil) != (err == nil) || one.Error != nil && wire.CodeOf(one.Error) != wire.CodeOf(err) || one.Identity != nil && *one.Identity != identity {
+				w.t.Errorf("alone it is %+v, %v, among others %+v", identity, err, one)
+			}
+		}
+	}
+	return identity, err
 }
 
 func (w *world) identity(token string) wire.Identity {

@@ -30,6 +30,7 @@ var methods = []functions.Method{
 	{Name: "refresh", Description: "Exchange a refresh token for new tokens", Public: true, Anonymous: true, Request: wire.Refresh{}, Response: wire.Tokens{}},
 	{Name: "logout", Description: "End a session, or all of a user", Public: true, Idempotent: true, Request: wire.Logout{}, Response: wire.Empty{}},
 	{Name: "verify", Description: "Say whose token it is", Idempotent: true, Request: wire.Verify{}, Response: wire.Identity{}},
+	{Name: "verify-many", Description: "Say whose tokens they are", Idempotent: true, Request: wire.Verifications{}, Response: wire.Verified{}},
 	{Name: "revoked", Description: "List what was revoked since a revision", Idempotent: true, Passive: true, Request: wire.RevocationsQuery{}, Response: wire.Revocations{}},
 	{Name: "issue", Description: "Make tokens without a password", Request: wire.Issue{}, Response: wire.Tokens{}},
 	{Name: "invite", Description: "Let people register", Request: wire.Invite{}, Response: wire.Invited{}},
@@ -134,15 +135,16 @@ func untilAvailable(ctx context.Context, read func() error) error {
 
 func (s *service) handlers() functions.Handlers {
 	return functions.Handlers{
-		"register": functions.Handle(s.register),
-		"login":    functions.Handle(s.login),
-		"refresh":  functions.Handle(s.refresh),
-		"logout":   functions.Handle(s.logout),
-		"verify":   s.verify,
-		"revoked":  functions.Handle(s.revoked),
-		"issue":    functions.Handle(s.issue),
-		"invite":   functions.Handle(s.invite),
-		"keys":     func(ctx context.Context, _ *functions.Call) (any, error) { return s.keys.published(ctx) },
+		"register":    functions.Handle(s.register),
+		"login":       functions.Handle(s.login),
+		"refresh":     functions.Handle(s.refresh),
+		"logout":      functions.Handle(s.logout),
+		"verify":      s.verify,
+		"verify-many": functions.Handle(s.verifyMany),
+		"revoked":     functions.Handle(s.revoked),
+		"issue":       functions.Handle(s.issue),
+		"invite":      functions.Handle(s.invite),
+		"keys":        func(ctx context.Context, _ *functions.Call) (any, error) { return s.keys.published(ctx) },
 	}
 }
 

@@ -167,6 +167,12 @@ func (k *keyring) find(ctx context.Context, kid, _ string) ([]jwt.VerificationKe
 	return nil, errUnknownKey
 }
 
+// has reports whether a key is in memory.
+func (k *keyring) has(kid string) bool {
+	_, ok := k.byID(kid)
+	return ok
+}
+
 func (k *keyring) byID(kid string) (ringKey, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

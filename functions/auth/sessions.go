@@ -144,6 +144,21 @@ func (s *service) mayGoOn(ctx context.Context, user subjects.User, session strin
 	return err
 }
 
+// mayGoOnOf asks of several users what mayGoOn asks of one, and returns what says it of an identity of theirs.
+func (s *service) mayGoOnOf(ctx context.Context, users []subjects.User) (func(*wire.Identity) bool, error) {
+	if err := s.revocations.upTo(ctx, time.Now()); err != nil {
+		return nil, err
+	}
+	profiles, err := s.store.Users(ctx, users)
+	if err != nil {
+		return nil, err
+	}
+	return func(id *wire.Identity) bool {
+		profile, exists := profiles[id.User]
+		return exists && !profile.Disabled && !s.revocations.Revoked(id.User, id.Session, id.IssuedAt.Time)
+	}, nil
+}
+
 // logout is the method auth.logout. When it is answered, no instance takes a token of the session any more.
 func (s *service) logout(ctx context.Context, call *functions.Call, in *wire.Logout) (wire.Empty, error) {
 	if in.All {
@@ -257,15 +272,11 @@ func (s *service) verify(ctx context.Context, call *functions.Call) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	identity := wire.Identity{Session: c.Session, ExpiresAt: wire.At(c.Expires.Time), IssuedAt: wire.At(c.Issued.Time)}
+	var identity wire.Identity
 	if issuer.own {
-		// A token from before TokenTTL was lowered could outlive its revocation.
-		if c.Expires.Sub(c.Issued.Time) > s.tokenLife(c.Session)+leeway {
-			return nil, tokenExpired()
-		}
-		identity.User, err = subjects.ParseUser(c.Subject)
+		identity, err = s.ownIdentity(c)
 	} else {
-		identity.Session = foreignSession(c)
+		identity = identityOf(c, foreignSession(c))
 		identity.User, err = s.foreignUser(ctx, call, c)
 	}
 	if err == nil {
@@ -275,6 +286,22 @@ func (s *service) verify(ctx context.Context, call *functions.Call) (any, error)
 		return nil, stored(err)
 	}
 	return identity, nil
+}
+
+// ownIdentity returns whose one of confab's own tokens is, by claims that hold.
+func (s *service) ownIdentity(c *claims) (identity wire.Identity, err error) {
+	// A token from before TokenTTL was lowered could outlive its revocation.
+	if c.Expires.Sub(c.Issued.Time) > s.tokenLife(c.Session)+leeway {
+		return wire.Identity{}, tokenExpired()
+	}
+	identity = identityOf(c, c.Session)
+	identity.User, err = subjects.ParseUser(c.Subject)
+	return identity, err
+}
+
+// identityOf returns what claims say beside the user.
+func identityOf(c *claims, session string) wire.Identity {
+	return wire.Identity{Session: session, ExpiresAt: wire.At(c.Expires.Time), IssuedAt: wire.At(c.Issued.Time)}
 }
 
 // invite is the method auth.invite.

@@ -334,6 +334,47 @@ func TestDisabledAccount(t *testing.T) {
 	w.expect("issue", wire.Forbidden, err)
 }
 
+// Of tokens that are shown together each is judged for itself.
+func TestManyTokensAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.conversations()
+	w.start(auth.Config{})
+	w.start(auth.Config{})
+	out, disabled, good := w.mustRegister("ada"), w.mustRegister("bob"), w.mustRegister("cyd")
+	again := w.mustLogin("ada")
+	if err := w.logout(w.identity(out.Token), wire.Logout{}); err != nil {
+		t.Fatal(err)
+	}
+	profile, err := w.store.User(t.Context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile.Disabled = true
+	if _, err := w.store.UpdateUser(t.Context(), profile); err != nil {
+		t.Fatal(err)
+	}
+	want := []subjects.User{"ada", "", "", "", "cyd", "cyd", ""}
+	tokens := []string{again.Token, out.Token, disabled.Token, "", good.Token, good.Token, good.Token + "A"}
+	for range 5 { // either instance
+		got, err := call[wire.Verifications, wire.Verified](w, nil, "verify-many", wire.Verifications{Tokens: tokens})
+		if err != nil || len(got.Tokens) != len(tokens) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for i, one := range got.Tokens {
+			switch {
+			case want[i] == "" && (one.Identity != nil || one.Error == nil || one.Error.Code != wire.Unauthenticated):
+				t.Errorf("token %d is %+v", i, one)
+			case want[i] != "" && (one.Identity == nil || one.Identity.User != want[i] || *one.Identity != w.identity(tokens[i])):
+				t.Errorf("token %d is %+v", i, one)
+			}
+		}
+	}
+	for _, n := range []int{0, wire.MaxTogether + 1} {
+		_, err := call[wire.Verifications, wire.Verified](w, nil, "verify-many", wire.Verifications{Tokens: make([]string, n)})
+		w.expect(fmt.Sprint(n, " tokens"), wire.BadData, err)
+	}
+}
+
 func TestInstancesAgreeOnOneKeyAndKeepIt(t *testing.T) {
 	w := newWorld(t)
 	w.conversations()

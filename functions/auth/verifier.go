@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"slices"
@@ -26,7 +27,7 @@ type authority struct {
 	issuer     string
 	own        bool     // confab itself
 	algorithms []string // accepted of this issuer; the token's alg never decides more than which of them
-	parser     *jwt.Parser
+	validator  *jwt.Validator
 	keys       keyFinder
 }
 
@@ -52,31 +53,45 @@ func newVerifier(maxLife time.Duration, now func() time.Time, log *slog.Logger) 
 func (v *verifier) addAuthority(issuer, audience string, own bool, algorithms []string, keys keyFinder) {
 	v.authorities[issuer] = &authority{
 		issuer: issuer, own: own, algorithms: algorithms, keys: keys,
-		parser: jwt.NewParser(
-			jwt.WithValidMethods(algorithms),
+		validator: jwt.NewValidator(
 			jwt.WithIssuer(issuer),
 			jwt.WithAudience(audience),
 			jwt.WithExpirationRequired(),
 			jwt.WithIssuedAt(),
 			jwt.WithLeeway(leeway),
-			jwt.WithStrictDecoding(),
 			jwt.WithTimeFunc(v.now),
 		),
 	}
 }
 
+// reading is a token of the right outer form, said to be of a known issuer. Nothing in it is to be trusted yet.
+type reading struct {
+	token     string
+	header    header
+	claims    *claims
+	authority *authority
+}
+
 // verify returns the claims of a valid token and who issued it. The error is a *wire.Error: Unauthenticated, TokenExpired for a token that is
 // valid but for its exp, or Unavailable when the issuer's keys cannot be had at this moment.
 func (v *verifier) verify(ctx context.Context, token string) (*claims, *authority, error) {
-	c, a, err := v.check(ctx, token)
+	r, err := v.read(token)
 	if err == nil {
-		return c, a, nil
+		err = v.judge(ctx, r)
 	}
+	if err != nil {
+		return nil, nil, v.told(ctx, err)
+	}
+	return r.claims, r.authority, nil
+}
+
+// told returns what clients learn of a token that was refused.
+func (v *verifier) told(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*wire.Error](err); ok {
-		return nil, nil, err
+		return err
 	}
 	v.log.DebugContext(ctx, "token refused", slog.Any("err", err))
-	return nil, nil, unauthenticated()
+	return unauthenticated()
 }
 
 func unauthenticated() *wire.Error {
@@ -87,31 +102,57 @@ func tokenExpired() *wire.Error {
 	return wire.Errorf(wire.TokenExpired, "The token has expired; refresh it.")
 }
 
-func (v *verifier) check(ctx context.Context, token string) (*claims, *authority, error) {
+// read takes a token apart.
+func (v *verifier) read(token string) (reading, error) {
 	h, unverified, err := split(token)
 	if err != nil {
-		return nil, nil, err
+		return reading{}, err
 	}
 	a, ok := v.authorities[unverified.Issuer]
 	if !ok {
-		return nil, nil, refuse("unknown issuer")
+		return reading{}, refuse("unknown issuer")
 	}
 	if !slices.Contains(a.algorithms, h.algorithm) {
-		return nil, nil, refuse("algorithm is not one of the issuer's")
+		return reading{}, refuse("algorithm is not one of the issuer's")
 	}
-	keys, err := a.keys(ctx, h.key, h.algorithm)
+	return reading{token, h, unverified, a}, nil
+}
+
+// judge returns nil where the claims of a token are its issuer's and hold now.
+func (v *verifier) judge(ctx context.Context, r reading) error {
+	keys, err := r.authority.keys(ctx, r.header.key, r.header.algorithm)
 	if errors.Is(err, errUnknownKey) {
-		return nil, nil, refuse("unknown key")
+		return refuse("unknown key")
 	} else if err != nil {
-		return nil, nil, err
+		return err
 	}
-	c := new(claims)
-	_, err = a.parser.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return jwt.VerificationKeySet{Keys: keys}, nil })
-	expired, err := onlyExpired(err)
+	if err := r.proven(keys); err != nil {
+		return err
+	}
+	expired, err := onlyExpired(r.authority.validator.Validate(r.claims))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return c, a, v.checkTimes(c, a, expired)
+	return v.checkTimes(r.claims, r.authority, expired)
+}
+
+// proven returns nil where one of the keys signed the token: the very bytes that its header and claims were read of.
+func (r reading) proven(keys []jwt.VerificationKey) error {
+	end := strings.LastIndexByte(r.token, '.')
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(r.token[end+1:])
+	if err != nil {
+		return refuse("signature is not base64url")
+	}
+	method := jwt.GetSigningMethod(r.header.algorithm)
+	if method == nil {
+		return refuse("algorithm is not known")
+	}
+	for _, key := range keys {
+		if method.Verify(r.token[:end], signature, key) == nil {
+			return nil
+		}
+	}
+	return refuse("signature does not match")
 }
 
 // checkTimes is what the library leaves open: that iat is there, an exp without leeway, a bound on the life, and a usable sub.
@@ -139,14 +180,11 @@ func onlyExpired(err error) (bool, error) {
 		return false, nil
 	}
 	for reason, cause := range map[string]error{
-		"not valid yet (nbf)":            jwt.ErrTokenNotValidYet,
-		"issued in the future (iat)":     jwt.ErrTokenUsedBeforeIssued,
-		"wrong iss":                      jwt.ErrTokenInvalidIssuer,
-		"wrong aud":                      jwt.ErrTokenInvalidAudience,
-		"a required claim is missing":    jwt.ErrTokenRequiredClaimMissing,
-		"signature does not match":       jwt.ErrTokenSignatureInvalid,
-		"key does not fit the algorithm": jwt.ErrTokenUnverifiable,
-		"malformed":                      jwt.ErrTokenMalformed,
+		"not valid yet (nbf)":         jwt.ErrTokenNotValidYet,
+		"issued in the future (iat)":  jwt.ErrTokenUsedBeforeIssued,
+		"wrong iss":                   jwt.ErrTokenInvalidIssuer,
+		"wrong aud":                   jwt.ErrTokenInvalidAudience,
+		"a required claim is missing": jwt.ErrTokenRequiredClaimMissing,
 	} {
 		if errors.Is(err, cause) {
 			return false, refuse(reason)

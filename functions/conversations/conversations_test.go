@@ -213,8 +213,8 @@ func TestEverybodyIsInGeneral(t *testing.T) {
 			t.Errorf("the log says of %s: %+v", u, entries)
 		}
 	}
-	mine := ask[wire.Memberships](w, "", conversations.MethodMine, wire.UserQuery{User: "eve"})
-	if len(mine.Memberships) != 1 || mine.Memberships[0].Conversation != subjects.General || mine.Memberships[0].From == 0 || !mine.Memberships[0].Small {
+	mine := w.mine("eve")
+	if len(mine) != 1 || mine[0].Conversation != subjects.General || mine[0].From == 0 || !mine[0].Small {
 		t.Errorf("eve's memberships are %+v", mine)
 	}
 	w.change(wire.NotFound, "", conversations.MethodEnrol, wire.UserQuery{User: "nobody"})

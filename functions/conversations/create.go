@@ -213,3 +213,35 @@ func (s *service) mine(ctx context.Context, _ *functions.Call, in *wire.UserQuer
 	}
 	return answer, nil
 }
+
+// mostTogether is how many memberships one answer has, so that it stays far below what a message may have.
+const mostTogether = 4096
+
+// memberships answers an edge with what it has to deliver to users who came at the same moment.
+func (s *service) memberships(ctx context.Context, _ *functions.Call, in *wire.MembershipsQuery) (wire.MembershipsOf, error) {
+	answer := wire.MembershipsOf{Users: make(map[subjects.User][]wire.Membership, len(in.Users))}
+	found, err := s.store.MembershipsOf(ctx, in.Users, mostTogether)
+	if err != nil {
+		return answer, coded(err)
+	}
+	var ids []subjects.Conversation
+	for u, members := range found {
+		found[u] = slices.DeleteFunc(members, func(m jetstream.Member) bool { return !isMember(m) })
+		for _, m := range found[u] {
+			ids = append(ids, m.Conversation)
+		}
+	}
+	slices.Sort(ids)
+	records, err := s.store.Conversations(ctx, slices.Compact(ids))
+	if err != nil {
+		return answer, coded(err)
+	}
+	for u, members := range found {
+		list := make([]wire.Membership, len(members))
+		for i, m := range members {
+			list[i] = wire.Membership{Conversation: m.Conversation, From: visibleFrom(m, records[m.Conversation].Policy)}
+		}
+		answer.Users[u] = list
+	}
+	return answer, nil
+}

@@ -187,7 +187,7 @@ func TestACutMembershipIsNone(t *testing.T) {
 	none := func(u subjects.User) {
 		t.Helper()
 		w.change(wire.NotFound, u, conversations.MethodGet, wire.ConversationQuery{Conversation: team})
-		if mine := ask[wire.Memberships](w, "", conversations.MethodMine, wire.UserQuery{User: u}); len(mine.Memberships) != 0 {
+		if mine := w.mine(u); len(mine) != 0 {
 			t.Errorf("%s's memberships are %+v", u, mine)
 		}
 		for _, m := range ask[wire.Members](w, "ada", conversations.MethodMembers, wire.MembersQuery{Conversation: team}).Members {

@@ -25,17 +25,18 @@ const Name subjects.Function = "conversations"
 
 // The methods of the function.
 const (
-	MethodCreate  subjects.Method = "create"
-	MethodGet     subjects.Method = "get"
-	MethodUpdate  subjects.Method = "update"
-	MethodMembers subjects.Method = "members"
-	MethodJoin    subjects.Method = "join"
-	MethodLeave   subjects.Method = "leave"
-	MethodAdd     subjects.Method = "add"
-	MethodRemove  subjects.Method = "remove"
-	MethodRole    subjects.Method = "role"
-	MethodMine    subjects.Method = "mine"
-	MethodEnrol   subjects.Method = "enrol"
+	MethodCreate      subjects.Method = "create"
+	MethodGet         subjects.Method = "get"
+	MethodUpdate      subjects.Method = "update"
+	MethodMembers     subjects.Method = "members"
+	MethodJoin        subjects.Method = "join"
+	MethodLeave       subjects.Method = "leave"
+	MethodAdd         subjects.Method = "add"
+	MethodRemove      subjects.Method = "remove"
+	MethodRole        subjects.Method = "role"
+	MethodMine        subjects.Method = "mine"
+	MethodMemberships subjects.Method = "memberships"
+	MethodEnrol       subjects.Method = "enrol"
 )
 
 // The call by which the log is changed.
@@ -85,6 +86,8 @@ func Function(Config) functions.Function {
 				Request: wire.MemberUpdate{}, Response: wire.Changed{}},
 			{Name: MethodMine, Description: "Lists a user's memberships", Idempotent: true,
 				Request: wire.UserQuery{}, Response: wire.Memberships{}},
+			{Name: MethodMemberships, Description: "Lists many users' memberships", Idempotent: true,
+				Request: wire.MembershipsQuery{}, Response: wire.MembershipsOf{}},
 			{Name: MethodEnrol, Description: "Puts a user into the default group", Idempotent: true,
 				Request: wire.UserQuery{}, Response: wire.Empty{}},
 		},
@@ -96,17 +99,18 @@ func Function(Config) functions.Function {
 			context.AfterFunc(ctx, store.Close)
 			s := &service{store: store, env: env}
 			return functions.Handlers{
-				MethodCreate:  functions.Handle(s.create),
-				MethodGet:     functions.Handle(s.get),
-				MethodUpdate:  functions.Handle(s.update),
-				MethodMembers: functions.Handle(s.members),
-				MethodJoin:    functions.Handle(s.join),
-				MethodLeave:   functions.Handle(s.leave),
-				MethodAdd:     functions.Handle(s.add),
-				MethodRemove:  functions.Handle(s.remove),
-				MethodRole:    functions.Handle(s.role),
-				MethodMine:    functions.Handle(s.mine),
-				MethodEnrol:   functions.Handle(s.enrol),
+				MethodCreate:      functions.Handle(s.create),
+				MethodGet:         functions.Handle(s.get),
+				MethodUpdate:      functions.Handle(s.update),
+				MethodMembers:     functions.Handle(s.members),
+				MethodJoin:        functions.Handle(s.join),
+				MethodLeave:       functions.Handle(s.leave),
+				MethodAdd:         functions.Handle(s.add),
+				MethodRemove:      functions.Handle(s.remove),
+				MethodRole:        functions.Handle(s.role),
+				MethodMine:        functions.Handle(s.mine),
+				MethodMemberships: functions.Handle(s.memberships),
+				MethodEnrol:       functions.Handle(s.enrol),
 			}, nil
 		},
 	}

@@ -58,8 +58,8 @@ func TestAGroupOfTenThousand(t *testing.T) {
 		if err != nil || len(heads.Conversations) != 1 || heads.Conversations[0].Unread != 100 || heads.Conversations[0].Title != "Large" {
 			t.Errorf("the heads are %+v, %v", heads, err)
 		}
-		mine := ask[wire.Memberships](w, "", conversations.MethodMine, wire.UserQuery{User: "u00099"})
-		if len(mine.Memberships) != 1 || mine.Memberships[0] != (wire.Membership{Conversation: team, From: 1}) {
+		mine := w.mine("u00099")
+		if len(mine) != 1 || mine[0] != (wire.Membership{Conversation: team, From: 1}) {
 			t.Errorf("the memberships are %+v", mine)
 		}
 	})

@@ -174,7 +174,7 @@ func TestInternalMethodsAreNotPublic(t *testing.T) {
 	if _, err := w.caller.Call(t.Context(), "conversations", "get", nil, []byte(`{"conversation":"g.a"}`)); wire.CodeOf(err) != wire.Unauthenticated {
 		t.Errorf("get without a user: %v", err)
 	}
-	for call, public := range map[subjects.Method]bool{conversations.MethodMine: false, conversations.MethodEnrol: false, conversations.MethodCreate: true} {
+	for call, public := range map[subjects.Method]bool{conversations.MethodMine: false, conversations.MethodMemberships: false, conversations.MethodEnrol: false, conversations.MethodCreate: true} {
 		if m, known := w.caller.Method("conversations", call); !known || m.Public != public || m.Anonymous {
 			t.Errorf("%s is %+v, %v", call, m, known)
 		}

@@ -2,6 +2,7 @@ package conversations_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,18 @@ func ask[Out, In any](w *world, user subjects.User, m subjects.Method, in In) Ou
 		w.t.Fatalf("%s by %s of %+v: %v", m, user, in, err)
 	}
 	return out
+}
+
+// mine returns what an edge delivers to a user, who may be asked for alone or with others.
+func (w *world) mine(u subjects.User) []wire.Membership {
+	w.t.Helper()
+	mine := ask[wire.Memberships](w, "", conversations.MethodMine, wire.UserQuery{User: u}).Memberships
+	with := ask[wire.MembershipsOf](w, "", conversations.MethodMemberships, wire.MembershipsQuery{Users: []subjects.User{"nobody", u}}).Users
+	same := func(a, b wire.Membership) bool { return a.Conversation == b.Conversation && a.From == b.From }
+	if len(with) != 2 || len(with["nobody"]) != 0 || !slices.EqualFunc(with[u], mine, same) {
+		w.t.Errorf("alone %s is in %+v, with others %+v", u, mine, with)
+	}
+	return mine
 }
 
 // change calls a method that answers with a seq, and wants a code; "" for none.

@@ -164,7 +164,25 @@ type Memberships struct {
 type Membership struct {
 	Conversation subjects.Conversation `json:"conversation"`
 	From         Seq                   `json:"from"`            // the first seq that the user sees
-	Small        bool                  `json:"small,omitempty"` // at most SmallConversation members
+	Small        bool                  `json:"small,omitempty"` // at most SmallConversation members; only conversations.mine says it
+}
+
+// MembershipsQuery is the data of conversations.memberships, by which an edge learns what to deliver to users who came at the same moment. Clients cannot call it.
+type MembershipsQuery struct {
+	Users []subjects.User `json:"users"` // at most MaxTogether
+}
+
+// Validate returns an *Error when there are no or too many users.
+func (q *MembershipsQuery) Validate() error {
+	if len(q.Users) == 0 || len(q.Users) > MaxTogether {
+		return Errorf(BadData, "Give 1 to %d users.", MaxTogether)
+	}
+	return nil
+}
+
+// MembershipsOf is the answer to conversations.memberships, without direct conversations. A user who has too many is left out, and conversations.mine says them.
+type MembershipsOf struct {
+	Users map[subjects.User][]Membership `json:"users"`
 }
 
 // SmallConversation is the largest number of members of a conversation in which receipts are sent to all of them.

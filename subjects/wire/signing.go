@@ -89,6 +89,36 @@ type Identity struct {
 	IssuedAt  Time          `json:"issued_at"`
 }
 
+// MaxTogether is the largest number of tokens in one Verifications, and of users in one MembershipsQuery.
+const MaxTogether = 64
+
+// Verifications is the data of auth.verify-many, by which an edge learns whose the tokens are that it was shown at the same moment. Clients cannot call it.
+type Verifications struct {
+	Tokens []string `json:"tokens"` // at most MaxTogether
+}
+
+// MaxBytes bounds the encoded tokens. Each may be as long as a token can be.
+func (v *Verifications) MaxBytes() int { return MaxTogether * (MaxToken + 8) }
+
+// Validate returns an *Error when there are no or too many tokens.
+func (v *Verifications) Validate() error {
+	if len(v.Tokens) == 0 || len(v.Tokens) > MaxTogether {
+		return Errorf(BadData, "Give 1 to %d tokens.", MaxTogether)
+	}
+	return nil
+}
+
+// Verified is the answer to auth.verify-many: what each token is, in the order of the tokens.
+type Verified struct {
+	Tokens []VerifiedToken `json:"tokens"`
+}
+
+// VerifiedToken is whose one token is, or why it is not good. Where it is neither, auth.verify says it: others shall not wait for what that takes.
+type VerifiedToken struct {
+	Identity *Identity `json:"identity,omitempty"`
+	Error    *Error    `json:"error,omitempty"`
+}
+
 // RevocationsQuery is the data of auth.revoked, which edges ask every second so that one who missed an event closes the sockets all the
 // same. Clients cannot call it.
 type RevocationsQuery struct {
