@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,58 +17,124 @@ type pair struct {
 	user         subjects.User
 }
 
+// direct reports whether it is of a direct conversation, which is listed for its users and has no members.
+func (p pair) direct() bool { return p.conversation.Kind() == subjects.KindDirect }
+
 // sides is what a bucket has of a pair in its two directions, nil where it has nothing, and the newest message about it.
 type sides[T any] struct {
 	conversation, user *T
 	message            uint64
 }
 
-// pairs reads a bucket that has everything in both directions, a share of the conversations at a time, and calls check with each share.
-func pairs[T any](ctx context.Context, l *look, bucket string, check func(all map[pair]sides[T], ours func(subjects.Conversation) bool)) error {
-	stream := subjects.BucketStream(bucket)
-	end, err := l.s.end(ctx, stream)
+// half is one direction of a pair whose other one has not been read yet.
+type half[T any] struct {
+	value    *T // nil = the note of a removal
+	message  uint64
+	fromUser bool
+}
+
+// with returns both directions of a pair, of which the other one was read later.
+func (h half[T]) with(value *T, message uint64) sides[T] {
+	if h.fromUser {
+		return sides[T]{conversation: value, user: h.value, message: max(h.message, message)}
+	}
+	return sides[T]{conversation: h.value, user: value, message: max(h.message, message)}
+}
+
+// pairing reads a bucket that has everything in both directions. They are written one after the other, so what is read first of a pair waits for its other
+// direction only for a moment, and memory does not grow with the bucket. A pair that is written again meanwhile is checked again.
+type pairing[T any] struct {
+	look   *look
+	bucket string
+	end    uint64                                      // last sequence of the bucket when its reading began
+	check  func(p pair, have sides[T])                 // a pair
+	alone  func(p pair) bool                           // whether it has one direction only; nil = none has
+	rest   func(ours func(subjects.Conversation) bool) // what is to be said of the conversations of a share when all of their pairs were checked; may be nil
+
+	count int // pairs that have something, as of the beginning
+}
+
+// errWaiting means that more waits for its other direction than is kept in memory.
+var errWaiting = errors.New("too much waits for its other direction")
+
+// read reads the bucket once, or where the directions of too many pairs are far from each other, once for each share of the conversations.
+func (r *pairing[T]) read(ctx context.Context) error {
+	end, err := r.look.s.end(ctx, subjects.BucketStream(r.bucket))
 	if err != nil {
 		return err
 	}
-	shards := min(subjects.Partitions, int(end.Messages/bucketShard)+1)
-	for shard := range shards {
-		all := map[pair]sides[T]{}
-		ours := func(c subjects.Conversation) bool { return c.Partition()%shards == shard && l.wanted(c) }
-		_, err := l.s.scan(ctx, stream, 0, func(m *rawMsg) error {
-			c, u, fromUser, err := subjects.ParsePairKey(strings.Clone(m.key(bucket)))
-			if err != nil {
-				if l.only == nil && shard == 0 {
-					l.report(Finding{Defect: strange[bucket], Message: m.Sequence, Text: "the key " + m.Subject + " is of no user and conversation"})
-				}
-				return nil
+	r.end = end.Last
+	found := len(r.look.found)
+	for shares := 1; ; shares *= 4 {
+		r.look.found, r.count = r.look.found[:found], 0
+		for share := range shares {
+			if err = r.share(ctx, share, shares); err != nil {
+				break
 			}
-			if !ours(c) {
-				return nil
-			}
-			var value *T
-			if !m.gone() {
-				value = new(T)
-				if err := json.Unmarshal(m.Data, value); err != nil {
-					l.report(Finding{Defect: strange[bucket], Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
-					return nil
-				}
-			}
-			have := all[pair{c, u}]
-			have.message = m.Sequence
-			if fromUser {
-				have.user = value
-			} else {
-				have.conversation = value
-			}
-			all[pair{c, u}] = have
-			return nil
-		})
-		if err != nil {
+		}
+		if !errors.Is(err, errWaiting) {
 			return err
 		}
-		check(all, ours)
+	}
+}
+
+// share reads what the bucket has of one share of the conversations.
+func (r *pairing[T]) share(ctx context.Context, share, shares int) error {
+	l, stream := r.look, subjects.BucketStream(r.bucket)
+	ours := func(c subjects.Conversation) bool { return c.Partition()%shares == share && l.wanted(c) }
+	waiting := map[pair]half[T]{}
+	_, err := l.s.scan(ctx, stream, 0, func(m *rawMsg) error {
+		c, u, fromUser, err := subjects.ParsePairKey(strings.Clone(m.key(r.bucket)))
+		if err != nil {
+			if l.only == nil && share == 0 {
+				l.report(Finding{Defect: strange[r.bucket], Message: m.Sequence, Text: "the key " + m.Subject + " is of no user and conversation"})
+			}
+			return nil
+		}
+		if !ours(c) {
+			return nil
+		}
+		var value *T
+		if !m.gone() {
+			value = new(T)
+			if err := json.Unmarshal(m.Data, value); err != nil {
+				l.report(Finding{Defect: strange[r.bucket], Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
+				return nil
+			}
+		}
+		p := pair{c, u}
+		if r.alone != nil && r.alone(p) {
+			r.take(p, half[T]{fromUser: !fromUser}.with(value, m.Sequence), m.Sequence)
+			return nil
+		}
+		if first, waits := waiting[p]; waits && first.fromUser != fromUser {
+			delete(waiting, p)
+			r.take(p, first.with(value, m.Sequence), first.message)
+			return nil
+		}
+		if waiting[p] = (half[T]{value, m.Sequence, fromUser}); len(waiting) > l.waiting && shares < subjects.Partitions {
+			return errWaiting
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for p, first := range waiting {
+		r.take(p, first.with(nil, 0), first.message)
+	}
+	if r.rest != nil {
+		r.rest(ours)
 	}
 	return nil
+}
+
+// take checks a pair; first is the older message about it.
+func (r *pairing[T]) take(p pair, have sides[T], first uint64) {
+	if (have.conversation != nil || have.user != nil) && first <= r.end { // a pair that was checked before has two newer ones
+		r.count++
+	}
+	r.check(p, have)
 }
 
 // strange is what a key or a record that nobody can read is reported as.
@@ -118,33 +185,51 @@ func (l *look) conversations(ctx context.Context) error {
 
 // members compares both directions of all memberships, and what the logs say about them.
 func (l *look) members(ctx context.Context) error {
-	return pairs(ctx, l, subjects.BucketMembers, func(all map[pair]sides[Member], ours func(subjects.Conversation) bool) {
-		for p, have := range all {
-			if have.conversation != nil || have.user != nil { // and no note of a removal
-				l.audit.Memberships++
-			}
-			for _, f := range l.membership(p, have) {
-				f.Conversation, f.User, f.Message = p.conversation, p.user, have.message
-				l.report(f)
+	r := pairing[Member]{look: l, bucket: subjects.BucketMembers, check: l.member, alone: pair.direct, rest: l.unknownMembers}
+	err := r.read(ctx)
+	l.audit.Memberships = r.count
+	return err
+}
+
+// member compares the two directions of one membership, and notes that the bucket knows of it.
+func (l *look) member(p pair, have sides[Member]) {
+	if a := l.accounts[p.conversation]; a != nil {
+		x, _, direct := p.conversation.Pair()
+		st, spoken := a.members[p.user]
+		switch {
+		case direct && have.user != nil && p.user == x:
+			a.listed[0] = true
+		case direct && have.user != nil:
+			a.listed[1] = true
+		case spoken:
+			st.known = true
+			a.members[p.user] = st
+		}
+	}
+	for _, f := range l.membership(p, have) {
+		f.Conversation, f.User, f.Message = p.conversation, p.user, have.message
+		l.report(f)
+	}
+}
+
+// unknownMembers reports those whom the logs know and the bucket does not.
+func (l *look) unknownMembers(ours func(subjects.Conversation) bool) {
+	for c, a := range l.accounts {
+		if !ours(c) {
+			continue
+		}
+		for u, st := range a.members {
+			if !st.known && !st.ended {
+				l.report(Finding{Defect: DefectMember, Conversation: c, User: u, Seq: st.seq, Text: "the log says that the user is a member, and there is no record"})
 			}
 		}
-		for c, a := range l.accounts { // those whom the bucket does not know at all
-			if !ours(c) {
-				continue
-			}
-			for u, st := range a.members {
-				if _, known := all[pair{c, u}]; !known && !st.ended {
-					l.report(Finding{Defect: DefectMember, Conversation: c, User: u, Seq: st.seq, Text: "the log says that the user is a member, and there is no record"})
-				}
-			}
-			x, y, direct := c.Pair()
-			for _, u := range []subjects.User{x, y} {
-				if direct && all[pair{c, u}].user == nil {
-					l.report(Finding{Defect: DefectListing, Conversation: c, User: u, Text: "the conversation has entries, and is not listed for the user"})
-				}
+		x, y, direct := c.Pair()
+		for i, u := range []subjects.User{x, y} {
+			if direct && !a.listed[i] {
+				l.report(Finding{Defect: DefectListing, Conversation: c, User: u, Text: "the conversation has entries, and is not listed for the user"})
 			}
 		}
-	})
+	}
 }
 
 // membership returns what is wrong about one membership.
@@ -214,33 +299,36 @@ func (m *Member) same(other *Member) bool {
 
 // marks compares both directions of all marks, and the marks with the newest entries.
 func (l *look) marks(ctx context.Context) error {
-	return pairs(ctx, l, subjects.BucketCursors, func(all map[pair]sides[Cursor], _ func(subjects.Conversation) bool) {
-		l.audit.Marks += len(all) // none is ever removed
-		for p, have := range all {
-			head := wire.Mark{}
-			if a := l.accounts[p.conversation]; a != nil {
-				head = a.head
-			}
-			report := func(d Defect, unfinished bool, format string, args ...any) {
-				l.report(Finding{Defect: d, Conversation: p.conversation, User: p.user, Message: have.message, Unfinished: unfinished, Text: fmt.Sprintf(format, args...)})
-			}
-			for _, mark := range []*Cursor{have.conversation, have.user} {
-				if mark != nil && !mark.within(head) {
-					report(DefectMark, false, "it has read %d with %d messages and received %d, of %d with %d", mark.Read.Seq, mark.Read.Count, mark.Delivered, head.Seq, head.Count)
-					break
-				}
-			}
-			switch x, y := have.conversation, have.user; {
-			case x == nil && y == nil:
-			case y == nil:
-				report(DefectMarkSides, true, "there is a mark in the conversation, and none of the user")
-			case x == nil || x.Read.Seq < y.Read.Seq || x.Delivered < y.Delivered: // the conversation's is written first
-				report(DefectMarkSides, false, "the user's mark is beyond that in the conversation")
-			case *x != *y:
-				report(DefectMarkSides, true, "the user's mark is behind that in the conversation")
-			}
+	r := pairing[Cursor]{look: l, bucket: subjects.BucketCursors, check: l.mark} // none is ever removed
+	err := r.read(ctx)
+	l.audit.Marks = r.count
+	return err
+}
+
+// mark compares the two directions of the marks of one user in a conversation, and both with its newest entry.
+func (l *look) mark(p pair, have sides[Cursor]) {
+	head := wire.Mark{}
+	if a := l.accounts[p.conversation]; a != nil {
+		head = a.head
+	}
+	report := func(d Defect, unfinished bool, format string, args ...any) {
+		l.report(Finding{Defect: d, Conversation: p.conversation, User: p.user, Message: have.message, Unfinished: unfinished, Text: fmt.Sprintf(format, args...)})
+	}
+	for _, mark := range []*Cursor{have.conversation, have.user} {
+		if mark != nil && !mark.within(head) {
+			report(DefectMark, false, "it has read %d with %d messages and received %d, of %d with %d", mark.Read.Seq, mark.Read.Count, mark.Delivered, head.Seq, head.Count)
+			break
 		}
-	})
+	}
+	switch x, y := have.conversation, have.user; {
+	case x == nil && y == nil:
+	case y == nil:
+		report(DefectMarkSides, true, "there is a mark in the conversation, and none of the user")
+	case x == nil || x.Read.Seq < y.Read.Seq || x.Delivered < y.Delivered: // the conversation's is written first
+		report(DefectMarkSides, false, "the user's mark is beyond that in the conversation")
+	case *x != *y:
+		report(DefectMarkSides, true, "the user's mark is behind that in the conversation")
+	}
 }
 
 // within reports whether a conversation with this newest entry can have the marks.

@@ -104,3 +104,9 @@ func (s *Store) BeginSeal(ctx context.Context, c subjects.Conversation, page uin
 	}
 	return func() error { return s.endSeal(ctx, c, page, sealing) }, nil
 }
+
+// VerifyWaiting is one look of Verify in which so many pairs of a bucket may wait in memory for their other direction.
+func (s *Store) VerifyWaiting(ctx context.Context, waiting int) (Audit, []Finding, error) {
+	l := &look{s: s, waiting: waiting, partitions: partitionsOf(nil)}
+	return l.run(ctx)
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/confab-im/confab/subjects"
@@ -47,8 +48,12 @@ type account struct {
 	title   string
 	policy  wire.Policy
 	members map[subjects.User]standing
+	listed  [2]bool // of a direct conversation: whether the bucket of members lists it for its first and its second user
+	*trail
+}
 
-	// What follows is dropped at the end of the stream.
+// trail is what is known of a conversation only while its stream is read.
+type trail struct {
 	stream  uint64
 	backs   backs
 	posters posters
@@ -66,6 +71,7 @@ type standing struct {
 	count  uint64   // messages up to there
 	role   wire.Role
 	ended  bool
+	known  bool // the bucket of members has a record of the user, or the note of a removal
 }
 
 // keptEntry is an entry that a recall erases and that was there.
@@ -96,8 +102,8 @@ func (l *ledger) take(m *rawMsg) {
 	l.entries++
 	a := l.accounts[c]
 	if a == nil {
-		a = &account{id: c}
-		l.accounts[c] = a
+		a = &account{id: subjects.Conversation(strings.Clone(string(c))), trail: &trail{}} // c is a part of the message
+		l.accounts[a.id] = a
 	}
 	l.entry(a, e)
 }

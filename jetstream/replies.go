@@ -298,11 +298,16 @@ func after(since uint64) uint64 {
 
 // readBatch sends one request and returns the messages and the message without data that ends them.
 func (s *Store) readBatch(ctx context.Context, stream string, request readRequest) (found []*rawMsg, end *nats.Msg, err error) {
+	return s.readBatchWithin(ctx, patience, stream, request)
+}
+
+// readBatchWithin is readBatch that waits at most for the given time.
+func (s *Store) readBatchWithin(ctx context.Context, most time.Duration, stream string, request readRequest) (found []*rawMsg, end *nats.Msg, err error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("write a request: %w", err)
 	}
-	err = s.replies.gather(ctx, []*nats.Msg{{Subject: subjects.DirectRead(stream), Data: body}}, func(_ int, m *nats.Msg) bool {
+	err = s.replies.gatherWithin(ctx, most, []*nats.Msg{{Subject: subjects.DirectRead(stream), Data: body}}, func(_ int, m *nats.Msg) bool {
 		if msg, err := directMsg(m); err == nil {
 			found = append(found, msg)
 			return false

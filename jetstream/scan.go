@@ -17,10 +17,22 @@ import (
 )
 
 const (
-	scanBatch      = 512     // messages of one request; nothing is written to the stream while the server reads them, about a millisecond
-	scanBatchBytes = 1 << 20 // likewise, in bytes
+	scanBatch      = 512       // messages of one request; nothing is written to the stream while the server reads them, about a millisecond
+	scanBatchMost  = 16 * 1024 // likewise, of a large stream in which messages were erased or overwritten
+	scanBatches    = 100       // requests that read such a stream, about
+	scanBatchBytes = 2 << 10   // of a message, on average; a batch of longer ones has fewer
 	scanPatience   = 30 * time.Second
 )
+
+// batchOf returns how many messages of a stream are read with one request. For each request the server counts what is left; where nothing was erased that is a
+// subtraction, and else it goes through all subjects, or through a block, while nobody can write. So the larger such a stream is, the fewer requests read it: the
+// time of all is in proportion to the stream, and that of one is divided evenly between counting and reading.
+func batchOf(state streamEnd) int {
+	if state.Messages == 0 || state.Last-state.First+1 == state.Messages {
+		return scanBatch
+	}
+	return int(min(max(state.Messages/scanBatches, scanBatch), scanBatchMost))
+}
 
 // Stored is a message as a stream stores it.
 type Stored struct {
@@ -95,13 +107,14 @@ func (s *Store) Scan(ctx context.Context, stream string, after uint64, take func
 }
 
 func (s *Store) scan(ctx context.Context, stream string, after uint64, take func(*rawMsg) error) (through uint64, err error) {
-	goal, err := s.lastSequence(ctx, stream)
+	end, err := s.end(ctx, stream)
 	if err != nil {
 		return after, fmt.Errorf("scan %s: %w", stream, err)
 	}
+	goal, batch := end.Last, batchOf(end)
 	through = after
 	for stuck := time.Now(); ; {
-		found, more, err := s.readOn(ctx, stream, through+1)
+		found, more, err := s.readOn(ctx, stream, through+1, batch)
 		if err != nil {
 			return through, fmt.Errorf("scan %s: %w", stream, err)
 		}
@@ -133,8 +146,8 @@ func (s *Store) scan(ctx context.Context, stream string, after uint64, take func
 	}
 }
 
-// readOn returns the next messages of a stream from a sequence on, and whether the server has more. It tries again while there is no whole answer.
-func (s *Store) readOn(ctx context.Context, stream string, from uint64) (found []*rawMsg, more bool, err error) {
+// readOn returns the next messages of a stream from a sequence on, at most a batch, and whether the server has more. It tries again while there is no whole answer.
+func (s *Store) readOn(ctx context.Context, stream string, from uint64, batch int) (found []*rawMsg, more bool, err error) {
 	if stream == subjects.StreamDeadLetters { // the leader alone reads it, one after the other
 		msg, err := s.readLeader(ctx, stream, readRequest{Seq: from, NextFor: ">"})
 		if errors.Is(err, ErrNotFound) {
@@ -142,11 +155,12 @@ func (s *Store) readOn(ctx context.Context, stream string, from uint64) (found [
 		}
 		return []*rawMsg{msg}, true, err
 	}
-	request := readRequest{Seq: from, Batch: scanBatch, MaxBytes: scanBatchBytes}
+	request := readRequest{Seq: from, Batch: batch, MaxBytes: min(batch*scanBatchBytes, maxBatchBytes)}
+	within := patience + time.Duration(batch)*time.Millisecond
 	for began := time.Now(); ; {
 		err := untilHeard(ctx, func() error {
 			var end *nats.Msg
-			if found, end, err = s.readBatch(ctx, stream, request); err == nil {
+			if found, end, err = s.readBatchWithin(ctx, within, stream, request); err == nil {
 				more, err = endOfBatch(found, end)
 			}
 			return err

@@ -20,7 +20,7 @@ const (
 	lookPause    = time.Second // between two looks: longer than what is under way between two writes takes
 	readersAtOne = 2           // partitions that are read at once
 	maxFindings  = 1000        // that an audit names; it counts all
-	bucketShard  = 250_000     // keys of a bucket that are held at once, about; beyond, the bucket is read more than once
+	waitingPairs = 250_000     // pairs of a bucket of which one direction may wait in memory for the other; beyond, the bucket is read more than once
 )
 
 // Audit is what Verify found.
@@ -48,7 +48,7 @@ type VerifyOptions struct {
 // It reads every stream once, in its order, and needs memory for each conversation, membership and changed message, not for each entry.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Audit, error) {
 	began := time.Now()
-	look := &look{s: s, progress: o.Progress}
+	look := &look{s: s, progress: o.Progress, waiting: waitingPairs}
 	if o.Conversation != "" {
 		look.only = func(c subjects.Conversation) bool { return c == o.Conversation }
 		look.partitions = []int{o.Conversation.Partition()}
@@ -95,6 +95,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Audit, error) {
 
 // streamEnd is what of a stream changes with everything that is written or erased.
 type streamEnd struct {
+	First    uint64 `json:"first_seq"`
 	Last     uint64 `json:"last_seq"`
 	Messages uint64 `json:"messages"`
 }
@@ -140,7 +141,7 @@ func (s *Store) lookAgain(ctx context.Context, first *look, found []Finding) ([]
 	for _, f := range found {
 		suspects[f.Conversation] = true
 	}
-	next := &look{s: s, only: func(c subjects.Conversation) bool { return suspects[c] }, partitions: partitionsOf(suspects)}
+	next := &look{s: s, waiting: first.waiting, only: func(c subjects.Conversation) bool { return suspects[c] }, partitions: partitionsOf(suspects)}
 	if suspects[""] { // what stands under a subject of no conversation
 		next.partitions = first.partitions
 	}
@@ -180,6 +181,7 @@ type look struct {
 	only       func(subjects.Conversation) bool // nil = all
 	partitions []int
 	progress   func(uint64)
+	waiting    int // pairs of a bucket of which one direction may wait in memory for the other
 
 	mu       sync.Mutex // guards what follows while partitions are read at once
 	found    []Finding
@@ -301,7 +303,7 @@ func (l *ledger) finish(a *account, record func(a *account, page uint64, settled
 	for _, page := range touched {
 		record(a, page, settled[page], a.records[page])
 	}
-	a.backs, a.posters, a.spent, a.missing, a.kept, a.records = backs{}, nil, nil, nil, nil, nil
+	a.trail = nil
 }
 
 // clone returns a record that shares nothing, or nil for none.

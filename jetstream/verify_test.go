@@ -276,3 +276,39 @@ func TestVerifyTakesNothingForADefectThatIsOnItsWay(t *testing.T) {
 		t.Errorf("afterwards: %v, %v", audit.Findings, err)
 	}
 }
+
+func TestDirectionsThatAreFarFromEachOtherAreComparedInShares(t *testing.T) {
+	ctx := t.Context()
+	server := jetstreamtest.Start(t)
+	s := server.Store(t)
+	var all []jetstream.Member
+	for i := range 12 {
+		c := subjects.Conversation(fmt.Sprintf("g.far-%d", i))
+		if _, err := s.CreateConversation(ctx, jetstream.Conversation{Conversation: c, Kind: c.Kind(), Title: "Tea", CreatedBy: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Append(ctx, c, jetstream.Tail{}, jetstream.Draft{Kind: wire.KindPolicy, From: "ada", Body: []byte(`{"title":"Tea","policy":{}}`)}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, jetstream.Member{Conversation: c, User: "bob", Role: wire.RoleOwner, JoinedSeq: 1})
+	}
+	if err := s.PutMembers(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all { // behind all that stands under the conversations
+		if err := s.PutListing(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	doctor{t, s, all[5].Conversation, server.Connect(t)}.remove(subjects.BucketMembers, subjects.MembershipKey("bob", all[5].Conversation))
+	once, found, err := s.VerifyWaiting(ctx, 1000)
+	if err != nil || len(found) != 1 || found[0].Defect != jetstream.DefectListing || found[0].Conversation != all[5].Conversation || once.Memberships != 12 {
+		t.Fatalf("%+v, %+v, %v", once, found, err)
+	}
+	for _, waiting := range []int{0, 2} {
+		again, same, err := s.VerifyWaiting(ctx, waiting)
+		if err != nil || again.Memberships != once.Memberships || again.Marks != once.Marks || !slices.Equal(same, found) {
+			t.Errorf("with %d that may wait: %+v, %+v, %v; and %+v, %+v without a bound", waiting, again, same, err, once, found)
+		}
+	}
+}
