@@ -24,15 +24,17 @@ type Lists struct {
 	heads  headRounds
 	listed shelves[struct{}]
 	marks  shelves[Cursor]
+	titles titles
 }
 
 // NewLists returns a Lists over a store that remembers up to about so many bytes; 0 or less = none.
 func NewLists(s *Store, bytes int) *Lists {
 	bytes = max(bytes, 0)
 	return &Lists{
-		s:     s,
-		heads: newHeadRounds(s, bytes/2),
-		listed: shelves[struct{}]{s: s, bucket: subjects.BucketMembers, known: newLRU[subjects.User, *shelf[struct{}]](bytes / 4),
+		s:      s,
+		heads:  newHeadRounds(s, bytes/2),
+		titles: titles{s: s, known: newLRU[subjects.Conversation, *titleMemo](bytes / 8)},
+		listed: shelves[struct{}]{s: s, bucket: subjects.BucketMembers, known: newLRU[subjects.User, *shelf[struct{}]](bytes / 8),
 			read: func(*rawMsg) (struct{}, error) { return struct{}{}, nil }},
 		marks: shelves[Cursor]{s: s, bucket: subjects.BucketCursors, known: newLRU[subjects.User, *shelf[Cursor]](bytes / 4),
 			read: func(m *rawMsg) (c Cursor, err error) { return c, decode(m, &c) }},
@@ -133,6 +135,7 @@ func (s *shelves[V]) of(ctx context.Context, u subjects.User) ([]kept[V], error)
 			next, err := s.follow(&shelf[V]{}, found, len(pattern)-1)
 			return next.sorted, err
 		case upTo == 0: // there is none
+			s.known.drop(u)
 			return nil, nil
 		case upTo < last:
 			if err := pause(ctx, try); err != nil {

@@ -48,7 +48,18 @@ func agree(t *testing.T, s *jetstream.Store, name string, l *jetstream.Lists, u 
 	if err != nil {
 		t.Fatal(err)
 	}
+	titles, err := l.Titles(ctx, conversations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := s.Conversations(ctx, conversations)
+	if err != nil || len(titles) != len(known) {
+		t.Fatalf("memory %s: %d titles of %d, %v", name, len(titles), len(known), err)
+	}
 	for i, c := range conversations {
+		if titles[c] != known[c].Title {
+			t.Fatalf("memory %s: the title of %s is %q, want %q", name, c, titles[c], known[c].Title)
+		}
 		tail, err := s.Tail(ctx, c)
 		if err != nil {
 			t.Fatal(err)
@@ -61,6 +72,20 @@ func agree(t *testing.T, s *jetstream.Store, name string, l *jetstream.Lists, u 
 			t.Fatalf("memory %s: %s has read %+v of %s, want %+v, %v", name, u, marks.Of(c), c, cursor, err)
 		}
 	}
+}
+
+// retitle gives a conversation a title, and a record if it has none.
+func retitle(ctx context.Context, s *jetstream.Store, c subjects.Conversation, title string) error {
+	record, err := s.Conversation(ctx, c)
+	if errors.Is(err, jetstream.ErrNotFound) {
+		_, err = s.CreateConversation(ctx, jetstream.Conversation{Conversation: c, Title: title})
+		return err
+	}
+	if err == nil {
+		record.Title = title
+		_, err = s.UpdateConversation(ctx, record)
+	}
+	return err
 }
 
 // TestListsSayWhatTheStoreSays changes everything that lists tell of, at random, and compares after each few changes.
@@ -79,7 +104,9 @@ func TestListsSayWhatTheStoreSays(t *testing.T) {
 		for range random.IntN(6) {
 			c, u := conversations[random.IntN(len(conversations))], users[random.IntN(len(users))]
 			var err error
-			switch random.IntN(4) {
+			switch random.IntN(5) {
+			case 4:
+				err = retitle(ctx, s, c, fmt.Sprint("title ", round))
 			case 0:
 				writers[c].post(u, fmt.Sprint("text ", round))
 			case 1:
@@ -196,8 +223,7 @@ func checkHeads(t *testing.T, l *jetstream.Lists, asked []subjects.Conversation,
 // TestListsOfAStoreThatWasMadeAnew empties and removes what a Lists remembers.
 func TestListsOfAStoreThatWasMadeAnew(t *testing.T) {
 	t.Parallel()
-	server := jetstreamtest.Start(t)
-	s := server.Store(t)
+	s := jetstreamtest.Start(t).Store(t)
 	ctx, lists := t.Context(), memories(s)
 	conversations := []subjects.Conversation{"g.talk", "g.other", "d.ada.bob"}
 	fill := func(posts int) {
@@ -213,6 +239,9 @@ func TestListsOfAStoreThatWasMadeAnew(t *testing.T) {
 			if _, err := s.RaiseCursor(ctx, c, "ada", at(1)); err != nil {
 				t.Fatal(err)
 			}
+			if err := retitle(ctx, s, c, fmt.Sprint("title of ", posts)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for name, l := range lists {
 			agree(t, s, name, l, "ada", conversations)
@@ -224,7 +253,8 @@ func TestListsOfAStoreThatWasMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s = server.Store(t)
+	// What was removed goes from the disk a moment later.
+	eventually(t, "the new store", func() bool { return jetstream.Declare(ctx, s.Conn(), jetstream.Profile{}) == nil })
 	for name, l := range lists {
 		agree(t, s, name, l, "ada", conversations)
 	}

@@ -207,9 +207,11 @@ func decodeMembers(found []*rawMsg) ([]Member, error) {
 		if msg.gone() {
 			continue
 		}
-		var m Member
-		if err := decode(msg, &m); err != nil {
-			return nil, err
+		m, ok := plainMember(msg.Data)
+		if !ok {
+			if err := decode(msg, &m); err != nil {
+				return nil, err
+			}
 		}
 		m.Revision = msg.Sequence
 		members = append(members, m)

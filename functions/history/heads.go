@@ -53,7 +53,7 @@ func (r *reader) list(ctx context.Context, call *functions.Call, in *wire.HeadsQ
 			}
 		}
 		if tail != nil && takesPart(m) && tail.Seq >= m.JoinedSeq {
-			answer.Conversations = append(answer.Conversations, head(m, tail, l.marks.Of(m.Conversation), l.records[m.Conversation].Title))
+			answer.Conversations = append(answer.Conversations, head(m, tail, l.marks.Of(m.Conversation), l.titles[m.Conversation]))
 		}
 	}
 	return fitHeads(answer), nil
@@ -91,7 +91,7 @@ type looks struct {
 	heads   []*jetstream.Head       // in the order of ids
 	members []jetstream.Member
 	marks   jetstream.Marks
-	records map[subjects.Conversation]jetstream.Conversation
+	titles  map[subjects.Conversation]string
 }
 
 // headOf returns a head that was read, or nil.
@@ -126,7 +126,7 @@ func (r *reader) look(ctx context.Context, u subjects.User, listed []jetstream.M
 		all      sync.WaitGroup
 	)
 	if groups := grouped(l.ids); len(groups) > 0 {
-		all.Go(func() { l.records, failures[0] = r.store.Conversations(ctx, groups) })
+		all.Go(func() { l.titles, failures[0] = r.lists.Titles(ctx, groups) })
 		all.Go(func() { l.members, failures[1] = r.store.Confirm(ctx, u, listed) })
 	} else {
 		l.members = listed
