@@ -145,6 +145,12 @@ func (e *Edge) Ready() error {
 	return nil
 }
 
+// CutOff reports whether nothing can be stored as far as the edge hears: all instances of send say so, or those that were up are not heard any more. Its NATS server may have lost
+// the others of its cluster.
+func (e *Edge) CutOff() bool {
+	return e.serving.Load() && (e.caller.Impaired(funcSend) != "" || e.caller.Lost(funcSend))
+}
+
 // Run serves clients until ctx ends or an operator asks for the end, and drains then: it accepts nobody any more, tells the clients,
 // answers the open calls and closes the sockets over the drain window. It returns nil after a drain, and an error when it could not
 // serve. It may be called once.

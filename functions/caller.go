@@ -90,6 +90,12 @@ func (c *Caller) Impaired(f subjects.Function) string {
 	return ""
 }
 
+// Lost reports whether instances of a function were up and are not heard any more, though the last one has said no bye: they were killed, or there is no way from them to here.
+func (c *Caller) Lost(f subjects.Function) bool {
+	s := c.table.now().functions[f]
+	return s != nil && s.lost
+}
+
 // Instances returns how many instances of a function are up.
 func (c *Caller) Instances(f subjects.Function) int {
 	if s := c.table.now().functions[f]; s != nil {

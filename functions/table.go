@@ -44,6 +44,7 @@ type table struct {
 	gone      map[subjects.Function]int                             // the capacity of all instances that have left
 	asked     map[subjects.Function]time.Time
 	broken    map[subjects.Function]*broken // of functions without instances
+	lost      map[subjects.Function]bool    // whose last instance went without a bye
 
 	registry   *registry
 	registered map[subjects.Function]*registered
@@ -80,6 +81,7 @@ type functionState struct {
 	methods   map[subjects.Method]knownMethod
 	gate      *gate
 	broken    *broken // nil = not
+	lost      bool    // none is up, and the last one went without a bye
 	impaired  string  // why calls cannot succeed, as an instance says; "" while another does not, or none is up
 
 	registered *wire.Registered // nil = not
@@ -125,6 +127,7 @@ func newTable(nc *nats.Conn, log *slog.Logger, gates *gates) (*table, error) {
 		gone:      map[subjects.Function]int{},
 		asked:     map[subjects.Function]time.Time{},
 		broken:    map[subjects.Function]*broken{},
+		lost:      map[subjects.Function]bool{},
 
 		registered: map[subjects.Function]*registered{},
 	}
@@ -200,7 +203,7 @@ func (t *table) run(connected <-chan nats.Status) {
 				t.publishWho(f)
 			}
 		case c := <-t.wrong:
-			t.forget(c.function, func(k *known) bool { return k.seen.Before(c.sent) })
+			t.forget(c.function, false, func(k *known) bool { return k.seen.Before(c.sent) })
 		case <-connected:
 			t.renew()
 		case <-ticker.C:
@@ -219,7 +222,7 @@ func (t *table) heard(msg *nats.Msg) {
 	case err == nil && up.Instance != "" && msg.Subject == subjects.Scale(up.Function, subjects.Up):
 		t.cameUp(up)
 	case err == nil && up.Instance != "" && msg.Subject == subjects.Scale(up.Function, subjects.Bye):
-		t.forget(up.Function, func(k *known) bool { return k.up.Instance == up.Instance })
+		t.forget(up.Function, true, func(k *known) bool { return k.up.Instance == up.Instance })
 	default:
 		t.log.Debug("scaling event cannot be read", "subject", msg.Subject)
 	}
@@ -239,11 +242,12 @@ func (t *table) cameUp(up wire.InstanceUp) {
 	}
 	t.instances[up.Function][up.Instance] = &known{up: up, seen: time.Now()}
 	delete(t.broken, up.Function)
+	delete(t.lost, up.Function)
 	t.publish(up.Function)
 }
 
-// forget takes out the instances of a function of which gone is true.
-func (t *table) forget(f subjects.Function, gone func(*known) bool) {
+// forget takes out the instances of a function of which gone is true; bye says that they have said so themselves.
+func (t *table) forget(f subjects.Function, bye bool, gone func(*known) bool) {
 	before := len(t.instances[f])
 	maps.DeleteFunc(t.instances[f], func(_ string, k *known) bool {
 		if gone(k) {
@@ -252,7 +256,8 @@ func (t *table) forget(f subjects.Function, gone func(*known) bool) {
 		}
 		return false
 	})
-	if len(t.instances[f]) != before {
+	if after := len(t.instances[f]); after != before {
+		t.lost[f] = after == 0 && !bye
 		t.publish(f)
 	}
 }
@@ -280,7 +285,7 @@ func (t *table) sweep() {
 				break
 			}
 		}
-		t.forget(f, func(k *known) bool { return now.Sub(k.seen) > lease })
+		t.forget(f, false, func(k *known) bool { return now.Sub(k.seen) > lease })
 	}
 	t.lapse(now)
 	maps.DeleteFunc(t.asked, func(_ subjects.Function, at time.Time) bool { return now.Sub(at) > lease })
@@ -325,6 +330,7 @@ func (t *table) state(f subjects.Function, old *snapshot) *functionState {
 	}
 	state := &functionState{
 		instances: len(t.instances[f]), gone: t.gone[f], names: map[string]struct{}{}, methods: t.methods[f], gate: t.gates.of(f), broken: t.broken[f],
+		lost: t.lost[f],
 	}
 	if r := t.registered[f]; r != nil && !r.void {
 		state.registered = &r.Registered

@@ -61,6 +61,7 @@ func Run(ctx context.Context, src process.Source) error {
 		return err
 	}
 	go announce(ctx, front, log, public.URL())
+	go process.LeaveMinority(ctx, nc, front.CutOff, log)
 	if err := front.Run(ctx); err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ func RunFunction[C any](ctx context.Context, name string, build func(C) function
 		return err
 	}
 	defer stop()
+	go LeaveMinority(ctx, nc, func() bool { return caller.Impaired(storing) != "" || caller.Lost(storing) }, log)
 	options := functions.Options{
 		Version: Version(), Concurrency: config.Concurrency, Unit: config.Unit,
 		IdleTimeout: config.IdleTimeout, DrainTimeout: config.DrainTimeout, Began: began, Violations: config.NATS.Violations.Count,
