@@ -101,6 +101,7 @@ func (s *socket) begin(ctx context.Context, frame wire.Frame, in wire.Hello, id 
 	if old != nil {
 		old.close(wire.CloseReplaced)
 	}
+	s.refused = max(s.refused, u.unforgiven())
 	e.wheel.arm(s, rightNow()) // a time of its own begins: that of the token
 	e.presence.arrive(sess)
 	return s.checkRevoked(id), nil

@@ -257,8 +257,9 @@ func (a *addresses) sweep(now moment) {
 
 // taken is how much a user has taken of the rates of all calls together and of each. The zero value is nothing.
 type taken struct {
-	all   allowance
-	calls map[string]allowance // by call; bounded by the number of public calls; nil at rest
+	all     allowance
+	calls   map[string]allowance // by call; bounded by the number of public calls; nil at rest
+	refused allowance            // of the last connection that was closed for going on regardless: the next one begins with it
 }
 
 // take takes one for a call.
@@ -283,7 +284,7 @@ func (t *taken) rest(now moment) bool {
 	if len(t.calls) == 0 {
 		t.calls = nil
 	}
-	return t.calls == nil && t.all.whole(now)
+	return t.calls == nil && t.all.whole(now) && t.refused.whole(now)
 }
 
 // strangers has what users have taken who have no socket here, because they call over HTTP or because their last socket has gone: who connects anew gets no new burst.

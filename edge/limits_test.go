@@ -111,6 +111,13 @@ func TestCallsAreLimited(t *testing.T) {
 			if code := ada.closed(); code != int(wire.CloseRateLimited) {
 				t.Errorf("whoever goes on is closed with %d", code)
 			}
+			ada = r.connect(t, w, "ada", "web")
+			for range 45 { // more than the rate of a new connection and what time has given back, and fewer than a fresh one is forgiven
+				ada.raw(`{"call":"send.post","data":{"conversation":"g.x","client_id":"z","body":{}}}`)
+			}
+			if code := ada.closed(); code != int(wire.CloseRateLimited) {
+				t.Errorf("whoever goes on with another connection is closed with %d", code)
+			}
 		})
 	}
 }

@@ -308,6 +308,9 @@ func (s *socket) forgive(allowed bool, now time.Time) wire.CloseCode {
 	}
 	s.edge.metrics.limited.Inc()
 	if _, ok := s.refused.take(s.edge.paces.refused, momentOf(now)); !ok {
+		if sess := s.session.Load(); sess != nil {
+			sess.user.flooded(s.refused)
+		}
 		return wire.CloseRateLimited
 	}
 	return 0

@@ -197,6 +197,20 @@ func (u *user) take(e *Edge, name string, now moment) (wait time.Duration, ok bo
 	return u.taken.take(e, name, now)
 }
 
+// flooded notes what a connection had taken of what is forgiven, which is closed for it.
+func (u *user) flooded(refused allowance) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.taken.refused = max(u.taken.refused, refused)
+}
+
+// unforgiven returns what a new connection has taken from the beginning of what is forgiven.
+func (u *user) unforgiven() allowance {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.taken.refused
+}
+
 // rest lets go of the allowances that are whole.
 func (u *user) rest(now moment) {
 	u.mu.Lock()
