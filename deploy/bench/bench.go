@@ -43,6 +43,7 @@ type Config struct {
 	Conversations int           // of the largest store whose size is compared; 0 = 1,000,000
 	Ping          time.Duration // between pings of the child; 0 = as it presets
 	Dir           string        // where the stores of children are made; empty = the directory for temporary files
+	Profile       string        // the directory for profiles of the child in every measurement; empty = none
 	Version       string        // of the program
 	Line          string        // the command line, for the report
 	Progress      func(string)  // what is being done; may be nil
@@ -63,6 +64,8 @@ func (c *Config) Validate() error {
 		return errors.New("lasts must be at least 100ms, rounds, entries and conversations at least 1, people and ping not negative, bytes from 0 to 8192")
 	case c.URL != "" && !strings.HasPrefix(c.URL, "http://") && !strings.HasPrefix(c.URL, "https://"):
 		return fmt.Errorf("url %q begins with neither http:// nor https://", c.URL)
+	case c.URL != "" && c.Profile != "":
+		return errors.New("profiles are of a confab that is started here, and url names another")
 	case c.URL == "" && (len(c.Tokens) > 0 || c.Invite != ""):
 		return errors.New("tokens and an invite are of a confab that runs already; give its url")
 	}
@@ -112,6 +115,8 @@ type run struct {
 	loops   *loops   // nil = each socket has a goroutine of its own
 	dialled atomic.Uint32
 	steps   atomic.Int64
+	doing   atomic.Pointer[string] // what was said last; nil = nothing
+	shots   atomic.Int32           // profiles taken
 }
 
 func (r *run) syncAlways() bool { return r.config.Sync == SyncAlways }
@@ -124,8 +129,10 @@ func (r *run) people(n, least int) int {
 
 // say tells what is being done.
 func (r *run) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.doing.Store(&text)
 	if r.config.Progress != nil {
-		r.config.Progress(r.report.Name + ": " + fmt.Sprintf(format, args...))
+		r.config.Progress(r.report.Name + ": " + text)
 	}
 }
 
@@ -140,6 +147,11 @@ func (r *run) step(text string) {
 func Run(ctx context.Context, config Config) (Report, error) {
 	if err := config.Validate(); err != nil {
 		return Report{}, err
+	}
+	if config.Profile != "" {
+		if err := os.MkdirAll(config.Profile, 0o700); err != nil {
+			return Report{}, err
+		}
 	}
 	dir, err := os.MkdirTemp(config.Dir, "confab-bench-")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -48,9 +49,13 @@ var figures = map[string]map[string]int{
 func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {
 	for _, name := range bench.Names() {
 		t.Run(name, func(t *testing.T) {
+			profiled := ""
+			if name == "mixed" {
+				profiled = filepath.Join(t.TempDir(), "profiles")
+			}
 			report, err := bench.Run(t.Context(), bench.Config{
 				Command: []string{os.Args[0]}, Scenarios: []string{name}, Sync: bench.SyncDefault, Lasts: 150 * time.Millisecond, Rounds: 1, People: 8, Seed: 1, Entries: 600, Conversations: 16,
-				Ping: time.Second, Dir: t.TempDir(), Line: "confab bench", Version: "0.0.0",
+				Ping: time.Second, Dir: t.TempDir(), Line: "confab bench", Version: "0.0.0", Profile: profiled,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -73,7 +78,24 @@ func TestEveryScenarioFindsFiguresAndLosesNothing(t *testing.T) {
 				}
 			}
 			readable(t, report)
+			if profiled != "" {
+				profilesIn(t, profiled)
+			}
 		})
+	}
+}
+
+// profilesIn checks that a directory has profiles: they are compressed, and more than the head of it.
+func profilesIn(t *testing.T, dir string) {
+	t.Helper()
+	for _, kind := range []string{"cpu", "heap"} {
+		files, err := filepath.Glob(filepath.Join(dir, "mixed-01-*."+kind+".pprof"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("there are the profiles %q of kind %s, %v", files, kind, err)
+		}
+		if data, err := os.ReadFile(files[0]); err != nil || len(data) < 100 || data[0] != 0x1f || data[1] != 0x8b {
+			t.Errorf("%s has %d bytes, %v", files[0], len(data), err)
+		}
 	}
 }
 

@@ -2,9 +2,10 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -14,18 +15,14 @@ import (
 const directPeople = 500
 
 // direct measures durable messages from person to person.
-func direct(ctx context.Context, r *run) (err error) {
+func direct(ctx context.Context, r *run) error {
 	n := r.people(directPeople, 2)
-	s, err := r.up(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.down()) }()
-	bare, nc, err := r.streams(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { nc.Close(); err = errors.Join(err, bare.stop()) }()
+	return r.besideStreams(ctx, r.up, func(s *system, bare *process, nc *nats.Conn) error { return s.duel(ctx, n, bare, nc) })
+}
+
+// duel measures the messages of n people against bare publishes.
+func (s *system) duel(ctx context.Context, n int, bare *process, nc *nats.Conn) error {
+	r := s.run
 	m, stop, err := s.pairs(ctx, n)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -22,18 +21,14 @@ var memberships = []struct {
 }{{10, goal{most: 5.5}}, {100, goal{most: 3.6}}, {1000, goal{most: 3.6}}}
 
 // fanOut measures messages to groups, each stored, until every member has it.
-func fanOut(ctx context.Context, r *run) (err error) {
+func fanOut(ctx context.Context, r *run) error {
 	n := r.people(fanOutPeople, 2)
-	s, err := r.up(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.down()) }()
-	relay, url, err := r.floor(ctx, "relay")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, relay.stop()) }()
+	return r.besideRelay(ctx, r.up, func(s *system, relay *process, url string) error { return s.fanOut(ctx, n, relay, url) })
+}
+
+// fanOut measures groups out of n people against the relay.
+func (s *system) fanOut(ctx context.Context, n int, relay *process, url string) error {
+	r := s.run
 	c, err := s.crowd(ctx, n)
 	if err != nil {
 		return err

@@ -61,10 +61,16 @@ type meter struct {
 	begun time.Time
 	at    []time.Duration
 	own   time.Duration
+	taken []func() // wait for the profiles
 }
 
 func startMeter(watch []*process) *meter {
 	m := &meter{watch: watch}
+	for _, p := range watch {
+		if p.profiles != nil {
+			m.taken = append(m.taken, p.profiles.take())
+		}
+	}
 	m.at, m.own = m.read()
 	m.begun = time.Now()
 	return m
@@ -96,6 +102,9 @@ func (m *meter) stop(o *outcome) {
 		}
 	}
 	o.generator = own - m.own
+	for _, taken := range m.taken {
+		taken()
+	}
 }
 
 // closed keeps one operation under way on each lane: the next begins when the one before is answered.

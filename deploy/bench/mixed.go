@@ -2,11 +2,12 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
@@ -41,18 +42,14 @@ var mixture = [kinds]struct {
 }
 
 // mixed measures a day in small: people who do a bit of everything.
-func mixed(ctx context.Context, r *run) (err error) {
+func mixed(ctx context.Context, r *run) error {
 	n := r.people(mixedPeople, 2)
-	s, err := r.up(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.down()) }()
-	bare, nc, err := r.streams(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { nc.Close(); err = errors.Join(err, bare.stop()) }()
+	return r.besideStreams(ctx, r.up, func(s *system, bare *process, nc *nats.Conn) error { return s.mixed(ctx, n, bare, nc) })
+}
+
+// mixed measures the day of n people against bare publishes.
+func (s *system) mixed(ctx context.Context, n int, bare *process, nc *nats.Conn) error {
+	r := s.run
 	d, err := newDay(ctx, s, n)
 	if err != nil {
 		return err

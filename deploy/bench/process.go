@@ -27,6 +27,8 @@ type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	words *tail
+
+	profiles *profiles // nil = none are taken
 }
 
 // starter starts every child from one thread, which never ends: Linux ends a child with the thread that started it, and so with this process, however it ends.

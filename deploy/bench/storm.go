@@ -21,19 +21,15 @@ const (
 )
 
 // storm measures connects, with and without a look at the heads, and the return of everybody after a restart.
-func storm(ctx context.Context, r *run) (err error) {
+func storm(ctx context.Context, r *run) error {
 	n := r.people(stormPeople, 2)
 	raiseFiles(uint64(n) + 1000)
-	s, err := r.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.down()) }()
-	relay, url, err := r.floor(ctx, "relay")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, relay.stop()) }()
+	return r.besideRelay(ctx, r.prepare, func(s *system, relay *process, url string) error { return s.storm(ctx, n, relay, url) })
+}
+
+// storm measures the connects of n people against those to the relay.
+func (s *system) storm(ctx context.Context, n int, relay *process, url string) error {
+	r := s.run
 	if err := errors.Join(s.meet(ctx, n), s.asked(ctx)); err != nil {
 		return err
 	}

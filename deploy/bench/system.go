@@ -47,7 +47,11 @@ type person struct {
 	token string
 }
 
-var banner = regexp.MustCompile(`Open +(https?://[^/\s]+)/`)
+// What the child prints when it serves, without and with a listener for profiles.
+var (
+	banner         = regexp.MustCompile(`Open +(https?://[^/\s]+)/`)
+	profiledBanner = regexp.MustCompile(`(?s)Open +(https?://[^/\s]+)/.*Profile +(http://\S+)/debug/`)
+)
 
 // up returns the confab to measure: one that is started with more flags on a directory of its own, or the one elsewhere.
 func (r *run) up(ctx context.Context, flags ...string) (*system, error) {
@@ -96,11 +100,18 @@ func (s *system) start(ctx context.Context, listen string) error {
 	if !s.always {
 		command = append(command, "--profile", string(standalone.ProfileFast))
 	}
-	p, found, err := startProcess(ctx, "confab", append(command, s.flags...), s.run.environment(), banner)
+	ready := banner
+	if s.run.config.Profile != "" {
+		command, ready = append(command, "--pprof", "127.0.0.1:0"), profiledBanner
+	}
+	p, found, err := startProcess(ctx, "confab", append(command, s.flags...), s.run.environment(), ready)
 	if err != nil {
 		return err
 	}
 	s.process = p
+	if len(found) > 2 {
+		p.profiles = &profiles{run: s.run, url: found[2]}
+	}
 	if s.url != found[1] { // after a restart it is the same, and those who come back read it
 		s.url = found[1]
 	}

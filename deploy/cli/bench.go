@@ -41,6 +41,7 @@ func measure(ctx context.Context, c call) error {
 		Bytes         int           `conf:"bytes" help:"length of the text of a message"`
 		Seed          int           `conf:"seed" help:"of all chance"`
 		Dir           string        `conf:"dir" help:"where stores are made; empty = the directory for temporary files, which must be on the disk to be measured"`
+		Profile       string        `conf:"profile" help:"write profiles of the processor and the memory of the confab that is started here into this directory, of every measurement; the figures are then those of a profiled program"`
 		JSON          string        `conf:"json" help:"write the report to this file"`
 		Plot          string        `conf:"plot" help:"draw latencies over rates into this file, as SVG"`
 	}{Sync: bench.SyncAlways, Lasts: 5 * time.Second, Rounds: 3, Entries: 100_000, Bytes: 100, Seed: 1}
@@ -61,7 +62,7 @@ func measure(ctx context.Context, c call) error {
 	progress, clear := progressOn(c.note)
 	settings := bench.Config{
 		Command: []string{program}, Scenarios: names, URL: config.URL, Tokens: config.Token, Invite: config.Invite, Sync: config.Sync, Lasts: config.Lasts, Rounds: config.Rounds,
-		People: config.People, Entries: config.Entries, Conversations: config.Conversations, Bytes: config.Bytes, Seed: uint64(config.Seed), Dir: config.Dir, Version: process.Version(), Line: line, Progress: progress,
+		People: config.People, Entries: config.Entries, Conversations: config.Conversations, Bytes: config.Bytes, Seed: uint64(config.Seed), Dir: config.Dir, Profile: config.Profile, Version: process.Version(), Line: line, Progress: progress,
 	}
 	if err := settings.Validate(); err != nil {
 		return &process.UsageError{Err: err}

@@ -118,6 +118,7 @@ func TestUnsafeListenersAreRefused(t *testing.T) {
 		"half of what TLS needs":       {[]string{"--tls-certificate", certFile}, "tls-key"},
 		"no limits for the network":    {append(secure, "--listen", "0.0.0.0:0", "--limits", "none"), "loopback"},
 		"the NATS port to the network": {[]string{"--nats-listen", "0.0.0.0:0"}, "loopback"},
+		"profiles to the network":      {[]string{"--pprof", "0.0.0.0:0"}, "loopback"},
 		"a short secret":               {[]string{"--issuers", `[{"issuer":"x","audience":"y","secret":"0123456789012345678901234567890"}]`}, "shorter than 32"},
 	} {
 		t.Run(name, func(t *testing.T) {

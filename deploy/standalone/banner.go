@@ -27,6 +27,7 @@ const inviteUses = 10
 type banner struct {
 	public, owner, invite string
 	ops, nats, data       string
+	profiles              string // where they are read; empty = nowhere
 	viewer                string // the file of the key that looking takes; empty = none
 	fast                  bool
 }
@@ -38,6 +39,9 @@ func (b banner) write(w io.Writer) {
 	fmt.Fprintf(w, "  Data     %s\n", b.data)
 	if b.ops != "" {
 		fmt.Fprintf(w, "  Health   http://%s/readyz\n", b.ops)
+	}
+	if b.profiles != "" {
+		fmt.Fprintf(w, "  Profile  http://%s/debug/pprof/\n", b.profiles)
 	}
 	key := ""
 	if b.viewer != "" {

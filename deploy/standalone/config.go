@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,6 +32,7 @@ type Config struct {
 	NATSListen  string        `conf:"nats-listen" help:"where the embedded NATS server listens, for the nats tool; loopback only"`
 	NATSLook    bool          `conf:"nats-look" help:"whoever is on this machine may look at everything but secrets on the embedded NATS server, without a key, and change nothing"`
 	OpsListen   string        `conf:"ops-listen" help:"where /livez, /readyz and /metrics answer; empty = nowhere"`
+	Pprof       string        `conf:"pprof" help:"where /debug/pprof answers, profiles of this process for go tool pprof; loopback only; empty = nowhere"`
 	Data        string        `conf:"data" help:"the directory that holds everything"`
 	Profile     Profile       `conf:"profile" help:"standalone (synced before acknowledged) or fast (may lose acknowledged messages in a power cut)"`
 	CacheMiB    int           `conf:"cache-mib" help:"memory, in MiB, for messages that were read lately; 0 = leave it to the Go runtime"`
@@ -87,6 +89,9 @@ func (c *Config) Validate() error {
 	}
 	if c.CacheMiB < 0 {
 		return errors.New("cache-mib must not be negative")
+	}
+	if host, _, err := net.SplitHostPort(c.Pprof); c.Pprof != "" && (err != nil || !isLoopback(host)) {
+		return fmt.Errorf("pprof %q is not of the form host:port on loopback: whoever reads a profile sees what is in memory", c.Pprof)
 	}
 	if c.Data == "" {
 		return errors.New("data must name a directory")

@@ -59,6 +59,10 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 	if err != nil {
 		return err
 	}
+	profiles, err := s.serveProfiles(ctx, cancel)
+	if err != nil {
+		return err
+	}
 	if config.NATS.URL == "" {
 		if err := s.startServer(ctx); err != nil {
 			return err
@@ -84,7 +88,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	if err := s.serve(ctx, cancel, public, operators, out); err != nil || asked.Err() != nil {
+	if err := s.serve(ctx, cancel, public, banner{ops: operators, profiles: profiles}, out); err != nil || asked.Err() != nil {
 		return err
 	}
 	return context.Cause(ctx)
@@ -165,7 +169,7 @@ func (s *system) keep(ctx context.Context, nc *nats.Conn) error {
 }
 
 // serve runs the edge until ctx ends or a part fails. Cancel ends ctx with what failed.
-func (s *system) serve(ctx context.Context, cancel context.CancelCauseFunc, public edges.Listener, operators string, out io.Writer) error {
+func (s *system) serve(ctx context.Context, cancel context.CancelCauseFunc, public edges.Listener, b banner, out io.Writer) error {
 	nc, closed, err := s.connect(natsconfig.Edge)
 	if err != nil {
 		return err
@@ -180,7 +184,8 @@ func (s *system) serve(ctx context.Context, cancel context.CancelCauseFunc, publ
 	s.front.Store(front)
 	edgeEnded := make(chan error, 1)
 	go func() { edgeEnded <- front.Run(ctx) }()
-	go s.greet(ctx, cancel, front, banner{public: public.URL(), ops: operators}, out)
+	b.public = public.URL()
+	go s.greet(ctx, cancel, front, b, out)
 	select {
 	case err := <-s.failed:
 		cancel(err)
@@ -204,6 +209,23 @@ func (s *system) serveOps(ctx context.Context, fail context.CancelCauseFunc) (st
 	}
 	go func() {
 		if err := ops.Serve(ctx, listener, s.registry, ops.Check{Name: "confab", Ready: s.started}, ops.Check{Name: "store", Ready: s.stores}, ops.Check{Name: "edge", Ready: s.ready}); err != nil {
+			fail(err)
+		}
+	}()
+	return listener.Addr().String(), nil
+}
+
+// serveProfiles opens the listener for profiles, from the start on, and returns its address, "" where there is none. Should it fail, fail is called.
+func (s *system) serveProfiles(ctx context.Context, fail context.CancelCauseFunc) (string, error) {
+	if s.config.Pprof == "" {
+		return "", nil
+	}
+	listener, err := listen("pprof", s.config.Pprof)
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		if err := ops.ServeProfiles(ctx, listener); err != nil {
 			fail(err)
 		}
 	}()
