@@ -32,7 +32,7 @@ type Appended struct {
 	Tail      Tail            // the tail after this entry; of a duplicate, the tail that was given
 	Duplicate bool            // an earlier try was stored, and Entry is that one
 
-	header nats.Header
+	header nats.Header // of the publish, or as it was read
 }
 
 // Append stores a draft behind the given tail, once: with ErrTailMoved the caller reads the tail, decides again and tries again. Everything
@@ -62,7 +62,10 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 		}
 		return Appended{}, ErrTailMoved
 	}
-	r := s.reader(c, true)
+	var r *reader
+	if tail.open != nil || amends(d.Kind) { // a message needs nothing of what went before
+		r = s.reader(c, true)
+	}
 	if err := s.settle(ctx, r, &tail); err != nil {
 		return Appended{}, err
 	}
@@ -82,7 +85,8 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 		return Appended{}, err
 	}
 	e := next.newest
-	stored, err := s.publish(ctx, subjects.Message(c), conditional(e.header, id, tail.stream), e.payload)
+	expect(e.header, id, tail.stream)
+	stored, err := s.publish(ctx, subjects.Message(c), e.header, e.payload)
 	switch {
 	case err != nil:
 		return Appended{}, appendError(err)
@@ -125,20 +129,21 @@ func (s *Store) compose(c subjects.Conversation, tail Tail, d *Draft, erased []r
 	payload, err1 := wire.Marshal(&entry)
 	remains, err2 := encodeRemnants(erased)
 	about := wire.EntryHeader{Seq: next.Seq, Count: next.Count, Epoch: next.Epoch, Kind: d.Kind, From: d.From}
-	next.newest = &logEntry{EntryHeader: about, payload: payload, header: next.header(about, remains)}
+	written := about.String()
+	next.newest = &logEntry{EntryHeader: about, payload: payload, header: next.header(written, remains)}
 	next.Payload = payload
 	var err3 error
 	next.open, err3 = next.newest.amendment(entry)
 	// What cannot be read back must not become the tail: nothing could be appended to it.
-	_, err4 := wire.ParseEntryHeader(next.newest.String())
+	_, err4 := wire.ParseEntryHeader(written)
 	return entry, next, dropped, errors.Join(err1, err2, err3, err4)
 }
 
-// header returns the header of the entry that becomes the tail.
-func (t Tail) header(about wire.EntryHeader, remains string) nats.Header {
-	h := make(nats.Header, len(ownHeaders))
+// header returns the header of the entry that becomes the tail, with room for what expect adds.
+func (t *Tail) header(about, remains string) nats.Header {
+	h := make(nats.Header, len(ownHeaders)+2)
 	values := make([]string, len(ownHeaders)) // one piece of memory for all
-	for i, value := range [...]string{about.String(), t.backs.String(), t.posters.String(), t.spent.String(), remains} {
+	for i, value := range [...]string{about, t.backs.String(), t.posters.String(), t.spent.String(), remains} {
 		if value != "" {
 			values[i] = value
 			h[ownHeaders[i]] = values[i : i+1 : i+1]
@@ -167,16 +172,20 @@ func (s *Store) keepMarks(ctx context.Context, c subjects.Conversation, dropped 
 	return nil
 }
 
-// conditional returns a copy of a header that makes a publish fail unless the last message of its subject is the given one, and a repeat of the id, if there
-// is one, be recognised.
+// conditional returns a copy of a header to which expect has been done.
 func conditional(h nats.Header, id string, last uint64) nats.Header {
 	next := make(nats.Header, len(h)+2)
 	maps.Copy(next, h)
-	if id != "" {
-		next[nats.MsgIdHdr] = []string{id}
-	}
-	next[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(last, 10)}
+	expect(next, id, last)
 	return next
+}
+
+// expect makes a publish with the header fail unless the last message of its subject is the given one, and a repeat of the id, if there is one, be recognised.
+func expect(h nats.Header, id string, last uint64) {
+	if id != "" {
+		h[nats.MsgIdHdr] = []string{id}
+	}
+	h[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(last, 10)}
 }
 
 func appendError(err error) error {
@@ -285,7 +294,7 @@ func repeat(stored *logEntry, entry wire.Entry, tail Tail, d *Draft) (Appended, 
 	if entry.ReplyTo != d.ReplyTo || entry.Target != d.Target || !sameJSON(entry.Body, d.Body) {
 		return Appended{}, ErrIDConflict
 	}
-	return Appended{Entry: entry, Payload: stored.payload, Tail: tail, Duplicate: true, header: ownHeader(stored.header)}, nil
+	return Appended{Entry: entry, Payload: stored.payload, Tail: tail, Duplicate: true, header: stored.header}, nil
 }
 
 // Announce says an entry on the conversation's live subject again, with its headers and payload. The server does so only for what it stores
@@ -294,13 +303,13 @@ func (s *Store) Announce(c subjects.Conversation, a Appended) error {
 	if len(a.Payload) == 0 {
 		return nil
 	}
-	if err := s.nc.PublishMsg(&nats.Msg{Subject: subjects.Live(c), Header: a.header, Data: a.Payload}); err != nil {
+	if err := s.nc.PublishMsg(&nats.Msg{Subject: subjects.Live(c), Header: ownHeader(a.header), Data: a.Payload}); err != nil {
 		return fmt.Errorf("announce entry %d of %s: %w", a.Entry.Seq, c, natsError(err))
 	}
 	return nil
 }
 
-// ownHeader returns the fields that confab wrote, without those that the server adds on reading.
+// ownHeader returns the fields that say what an entry is, without those of its publish and those that the server adds on reading.
 func ownHeader(h nats.Header) nats.Header {
 	own := nats.Header{}
 	for _, name := range ownHeaders {

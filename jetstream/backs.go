@@ -54,7 +54,9 @@ func (b backs) follow(seq wire.Seq, stream uint64) backs {
 	}
 	page := pageOf(seq + 1)
 	if page == pageOf(seq) {
-		return backs{page: append(b.page[:len(b.page):len(b.page)], stream), before: b.before}
+		here := make([]uint64, len(b.page)+1) // append would make room for as many again
+		here[copy(here, b.page)] = stream
+		return backs{page: here, before: b.before}
 	}
 	next := backs{before: make([]uint64, levels(page))}
 	for level := range next.before {

@@ -28,7 +28,7 @@ type posters []poster
 
 // follow returns the posters after a post, and those that dropped out.
 func (p posters) follow(user subjects.User, mark wire.Mark) (next, dropped posters) {
-	next = append(make(posters, 0, maxPosters+1), poster{user, mark})
+	next = append(make(posters, 0, len(p)+1), poster{user, mark})
 	for _, other := range p {
 		if other.user != user {
 			next = append(next, other)
