@@ -200,7 +200,7 @@ func appendError(err error) error {
 
 // first returns the outcome of a repeat: the first entry, by its stream sequence.
 func (s *Store) first(ctx context.Context, c subjects.Conversation, tail Tail, d *Draft, stream uint64) (Appended, error) {
-	msg, err := s.sequenceFromLeader(ctx, subjects.StreamOf(c), stream)
+	msg, err := s.storedFromLeader(ctx, subjects.StreamOf(c), stream)
 	if errors.Is(err, ErrNotFound) {
 		return s.firstErased(ctx, c, tail, stream)
 	}

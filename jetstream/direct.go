@@ -145,6 +145,22 @@ func (s *Store) sequenceFromLeader(ctx context.Context, stream string, seq uint6
 	return s.readLeader(ctx, stream, readRequest{Seq: seq})
 }
 
+// storedFromLeader returns the message with a stream sequence under which one was stored for certain, or ErrNotFound when it was erased. ErrUnavailable says
+// that what takes itself for the leader has not come so far: it was cut off from the others and does not know yet that they have another one, or it was elected
+// and has not read all that the last one had stored. Whoever took its word would take messages for erased that are there.
+func (s *Store) storedFromLeader(ctx context.Context, stream string, seq uint64) (*rawMsg, error) {
+	msg, err := s.readLeader(ctx, stream, readRequest{Seq: seq, NextFor: ">"})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, fmt.Errorf("%w: the leader of %s has not come to message %d", ErrUnavailable, stream, seq)
+	case err != nil:
+		return nil, err
+	case msg.Sequence != seq:
+		return nil, ErrNotFound // what came later is there
+	}
+	return msg, nil
+}
+
 // readRequest is the body of a read of messages (ADR-31 of NATS).
 type readRequest struct {
 	Seq       uint64   `json:"seq,omitempty"`

@@ -65,6 +65,11 @@ func TestReadsBySequence(t *testing.T) {
 	if _, err := jetstream.SequenceFromLeader(store, t.Context(), stream, 7); !errors.Is(err, jetstream.ErrNotFound) {
 		t.Errorf("an erased message from the leader: %v", err)
 	}
+	for seq, want := range map[uint64]error{700: nil, 7: jetstream.ErrNotFound, 701: jetstream.ErrUnavailable} { // no leader that has come so far says that 701 was erased
+		if _, err := jetstream.StoredFromLeader(store, t.Context(), stream, seq); !errors.Is(err, want) {
+			t.Errorf("message %d, which was stored: %v, want %v", seq, err, want)
+		}
+	}
 }
 
 func TestLastUnderASubject(t *testing.T) {

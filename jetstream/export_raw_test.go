@@ -9,6 +9,7 @@ type RawMsg = rawMsg
 var (
 	LastFromLeader     = (*Store).lastFromLeader
 	SequenceFromLeader = (*Store).sequenceFromLeader
+	StoredFromLeader   = (*Store).storedFromLeader
 	LastDirect         = (*Store).lastDirect
 	BySequences        = (*Store).bySequences
 	MultiLast          = (*Store).multiLast

@@ -95,7 +95,7 @@ func (r *reader) ask(ctx context.Context, p place) error {
 	}
 	if m := record.Entries[p.seq]; m == nil || m.Left == nil {
 		r.rounds++
-		msg, err := r.s.sequenceFromLeader(ctx, subjects.StreamOf(r.c), p.stream)
+		msg, err := r.s.storedFromLeader(ctx, subjects.StreamOf(r.c), p.stream)
 		if err == nil {
 			return r.keep(msg)
 		}
