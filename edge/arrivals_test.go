@@ -148,3 +148,51 @@ func TestRemovedWhileSigningIn(t *testing.T) {
 		}
 	}
 }
+
+// Those for whom there is no turn yet are held, not refused: their time to hello stands still.
+func TestHellosWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge()
+	for range hellosAtOnce {
+		r.hellos <- struct{}{}
+	}
+	held := r.dial(t)
+	answer := held.begin("hello", map[string]any{"token": w.token("ada", time.Hour), "device": "web"})
+	if code := r.dial(t).closed(); code != int(wire.CloseUnauthenticated) { // after the time to hello
+		t.Errorf("a silent one is closed with %d", code)
+	}
+	select {
+	case f := <-answer:
+		t.Fatalf("answered before its turn: %+v", f)
+	case <-held.ended:
+		t.Fatalf("closed with %d before its turn", held.code)
+	default:
+	}
+	<-r.hellos
+	select {
+	case f := <-answer:
+		if f.Error != nil {
+			t.Errorf("in its turn it is answered %v", f.Error)
+		}
+	case <-held.ended:
+		t.Errorf("in its turn it is closed with %d", held.code)
+	case <-time.After(patience):
+		t.Error("not answered in its turn")
+	}
+	// Nobody waits for an edge that is about to stop.
+	r.hellos <- struct{}{}
+	late := r.dial(t)
+	answer = late.begin("hello", map[string]any{"token": w.token("bob", time.Hour), "device": "web"})
+	done := make(chan struct{})
+	go func() { defer close(done); r.stop() }()
+	late.closed()
+	<-done
+	select {
+	case f := <-answer:
+		if f.Error == nil || f.Error.Code != wire.Unavailable {
+			t.Errorf("at the end it is answered %+v", f)
+		}
+	default: // the end came first
+	}
+}

@@ -55,6 +55,8 @@ type Edge struct {
 	pollNow chan struct{} // auth is asked for revocations at once
 	filling chan struct{} // holes being filled
 	loads   chan struct{} // memberships being read again
+	hellos  chan struct{} // hellos being worked on
+	leaving chan struct{} // closed when the drain begins
 
 	mu         sync.Mutex
 	ended      bool                        // nothing may be started any more
@@ -73,6 +75,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg: cfg, log: cfg.Log, feeds: newFeeds(), laggards: newLaggards(),
 		doubts: make(chan string, 1), pollNow: make(chan struct{}, 1),
 		filling: make(chan struct{}, fillsAtOnce), loads: make(chan struct{}, loadsAtOnce),
+		hellos: make(chan struct{}, hellosAtOnce), leaving: make(chan struct{}),
 	}
 	for _, origin := range cfg.Origins {
 		u, _ := parseOrigin(origin) // Validate has read it
@@ -189,6 +192,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	e.draining.Store(true)
+	close(e.leaving)
 	if err == nil {
 		shut := make(chan struct{})
 		go func() { e.shutHTTP(work, server.Shutdown); close(shut) }()

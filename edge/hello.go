@@ -9,8 +9,35 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// helloWithin bounds the work that a hello causes. The time to hello stands still meanwhile.
+// helloWithin bounds the work that a hello causes, from its turn on. The time to hello stands still meanwhile.
 const helloWithin = 10 * time.Second
+
+// A storm of people who come back is let in by turns, in the order in which they said hello: those whose turn it is are done long before their time is over, where all at once
+// would run out of it together and come again.
+const (
+	hellosAtOnce = 16 * wire.MaxTogether
+	turnWithin   = 30 * time.Second // then a client does better to come again
+)
+
+// helloTurn waits until fewer than hellosAtOnce work on a hello, and counts this one; done takes it back.
+func (e *Edge) helloTurn(ctx context.Context) (done func(), err error) {
+	done = func() { <-e.hellos }
+	select {
+	case e.hellos <- struct{}{}:
+		return done, nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnWithin)
+	defer cancel()
+	select {
+	case e.hellos <- struct{}{}:
+		return done, nil
+	case <-e.leaving:
+		return nil, errDraining
+	case <-ctx.Done():
+		return nil, wire.RetryAfter(wire.Unavailable, retrySoon, "Too many sign in at the same time.")
+	}
+}
 
 // retrySoon is what a client is told whose hello met a part that is not there just now.
 const retrySoon = time.Second
@@ -21,10 +48,8 @@ var errNoNATS = wire.RetryAfter(wire.Unavailable, retrySoon, "The edge has no co
 // calls that come right behind it find the socket signed in.
 func (s *socket) hello(ctx context.Context, frame wire.Frame) wire.CloseCode {
 	s.line.endBy(0) // what takes long now is our work
-	ctx, cancel := context.WithTimeout(ctx, helloWithin)
-	defer cancel()
 	signedIn := s.session.Load() != nil
-	code, err := s.signIn(ctx, frame)
+	code, err := s.signInByTurn(ctx, frame)
 	if err != nil {
 		s.fail(frame.ID, asWireError(err))
 		s.edge.metrics.call(wire.CallHello, wire.CodeOf(err))
@@ -42,6 +67,17 @@ func (s *socket) hello(ctx context.Context, frame wire.Frame) wire.CloseCode {
 		}
 	}
 	return code
+}
+
+func (s *socket) signInByTurn(ctx context.Context, frame wire.Frame) (wire.CloseCode, error) {
+	done, err := s.edge.helloTurn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, helloWithin)
+	defer cancel()
+	return s.signIn(ctx, frame)
 }
 
 // signIn does what hello asks; the code is set where the error alone does not say how to close.
