@@ -76,9 +76,9 @@ func TestQuestionsGoTogether(t *testing.T) {
 			ask(100 + n)
 		}
 		d.begun(t, append(sizes, 8)...)
-		time.Sleep(togetherWait - 1)
+		time.Sleep(togetherWait - time.Nanosecond)
 		d.begun(t, append(sizes, 8)...)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		d.begun(t, append(sizes, 8, 2)...)
 		// Those that gathered meanwhile go when a call ends.
 		ask(200)

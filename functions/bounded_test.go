@@ -64,7 +64,7 @@ func TestABoundedContextIsLikeOneOfPackageContext(t *testing.T) {
 							s.done = true
 						default:
 						}
-						if at, ok := seen.Deadline(); !ok || at.Sub(time.Now()) > time.Second {
+						if at, ok := seen.Deadline(); !ok || time.Until(at) > time.Second {
 							t.Errorf("the deadline is %v, %v", at, ok)
 						}
 						return s

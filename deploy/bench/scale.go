@@ -85,11 +85,6 @@ func (r *run) overConversations(ctx context.Context) (err error) {
 	return nil
 }
 
-// writing returns the load of a fixed rate.
-func (r *run) writing(lanes int, watch []*process, do operation) load {
-	return r.load(lanes, watch, do)
-}
-
 // open makes and fills a store, and starts it twice as an operator would: with little garbage, and as it is.
 func (st *store) open(ctx context.Context, r *run) (err error) {
 	if st.s, err = r.prepare(ctx); err != nil {

@@ -52,8 +52,11 @@ func TestUnknownUserAndWrongPasswordLookTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	least := map[string]time.Duration{}
+	alike := func() bool { // what the machine does beside makes some slower, and none faster
+		return least["nobody"] > least["ada"]/2 && least["nobody"] < least["ada"]*2 && least["bot"] > least["ada"]/2 && least["bot"] < least["ada"]*2
+	}
 	answer := ""
-	for range 6 {
+	for until := time.Now().Add(30 * time.Second); len(least) == 0 || !alike() && time.Now().Before(until); {
 		for _, user := range []string{"ada", "nobody", "bot"} {
 			began := time.Now()
 			_, err := w.login(wireUser(user), "wrong password")
@@ -67,10 +70,8 @@ func TestUnknownUserAndWrongPasswordLookTheSame(t *testing.T) {
 			}
 		}
 	}
-	for user, took := range least {
-		if took < least["ada"]/2 || took > least["ada"]*2 {
-			t.Errorf("%s takes %v, ada %v", user, took, least["ada"])
-		}
+	if !alike() {
+		t.Errorf("a wrong password takes at least %v", least)
 	}
 }
 
