@@ -42,12 +42,14 @@ func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 	defer cancel()
 	tail, known := s.remembered(e)
 	var open error // of a try without an answer
+	var reads tailReads
 	for try := 0; ; try++ {
 		if !known {
 			var err error
 			if tail, err = s.store.Tail(ctx, e.conversation); err != nil {
 				return jetstream.Appended{}, unavailable(fmt.Errorf("read the tail of %s: %w", e.conversation, err))
 			}
+			reads.note(tail)
 		}
 		if err := e.allow(ctx, tail); err != nil {
 			if known {
@@ -71,10 +73,26 @@ func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 		if unanswered(err) {
 			open = err
 		}
-		if err := s.again(ctx, e.conversation, err, try); err != nil {
+		if err := s.again(ctx, e.conversation, err, try, reads); err != nil {
 			return jetstream.Appended{}, definite(err, open)
 		}
 	}
+}
+
+// tailReads tells whether a conversation goes on while appends to it are overtaken. Where it does not, what is ahead of them is an append that a cluster without a
+// majority has taken and cannot store.
+type tailReads struct {
+	first wire.Seq
+	any   bool
+	same  bool // it was read more than once, and was the same each time
+}
+
+func (r *tailReads) note(tail jetstream.Tail) {
+	if !r.any {
+		r.first, r.any = tail.Seq, true
+		return
+	}
+	r.same = tail.Seq == r.first
 }
 
 // definite returns a refusal, or that the outcome is unknown where a try is open.
@@ -118,7 +136,7 @@ func (s *sender) settle(c subjects.Conversation, appended jetstream.Appended, re
 
 // again decides after a failed try whether there is another one, and pauses before it. The pauses are random and grow, so that several
 // instances that append to one conversation do not stay in step.
-func (s *sender) again(ctx context.Context, c subjects.Conversation, failure error, try int) error {
+func (s *sender) again(ctx context.Context, c subjects.Conversation, failure error, try int, reads tailReads) error {
 	moved := errors.Is(failure, jetstream.ErrTailMoved)
 	if !moved && !unanswered(failure) {
 		return refusal(failure)
@@ -128,6 +146,9 @@ func (s *sender) again(ctx context.Context, c subjects.Conversation, failure err
 	case <-ctx.Done():
 	case <-time.After(pause/2 + rand.N(pause)):
 		return nil
+	}
+	if moved && reads.same {
+		return unavailable(fmt.Errorf("append to %s: %d tries were behind one that is not stored: %w", c, try+1, failure))
 	}
 	if moved {
 		return fmt.Errorf("%w (append to %s: %d tries were overtaken)",
