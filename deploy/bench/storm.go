@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -135,12 +134,6 @@ func (s *system) arrive(ctx context.Context, p person, device subjects.Device) (
 	return c, nil
 }
 
-// Pauses before another try, as the protocol asks of clients.
-const (
-	leastPause = 500 * time.Millisecond
-	mostPause  = 20 * time.Second
-)
-
 // backWithin bounds the return of everybody.
 const backWithin = 2 * time.Minute
 
@@ -189,21 +182,25 @@ func (s *system) restarted(ctx context.Context, n int, what restart) error {
 	r.figure("restart of "+what.what+": until it serves again", "s", down, nil, goal{})
 	r.figure("restart of "+what.what+": until all are back and caught up", "s", back, nil, what.goal)
 	r.figure("restart of "+what.what+": the same, since it serves again", "s", since, nil, goal{})
-	r.note("Restart of %s: told to end as an operator does, with one second to spread the closing of connections. Clients come back as the protocol asks: after a pause at random between 0.5 s and 2 s, 4 s, 8 s and so on, or as they were told; back means that history.heads is answered. %.1f tries a client.",
+	r.note("Restart of %s: told to end as an operator does, with one second to spread the closing of connections. Clients come back as the protocol asks: when the edge told them to, and else after a pause at random between 0.5 s and 2 s, 4 s, 8 s and so on; back means that history.heads is answered. %.1f tries a client.",
 		what.what, float64(tries.Load())/float64(n*s.run.config.Rounds))
 	return nil
 }
 
 // restartOnce connects everybody, restarts, and returns how long it took until clients could connect again, and until everybody had.
 func (s *system) restartOnce(ctx context.Context, n int, what restart, listen string, tries *atomic.Int64) (serves, whole time.Duration, err error) {
-	sockets := make([]*socket, n)
-	defer func() { closeAll(sockets) }()
+	all := make([]*returner, n)
+	for i := range all {
+		all[i] = &returner{s: s, person: s.people[i], tries: tries}
+	}
+	defer func() {
+		for _, c := range all {
+			c.leave()
+		}
+	}()
 	err = parallelBy(ctx, stormAtOnce, n, func(i int) error {
 		s.run.step("connecting")
-		return patiently(ctx, func() (err error) {
-			sockets[i], err = s.arrive(ctx, s.people[i], stormDevice)
-			return err
-		})
+		return patiently(ctx, func() error { return all[i].arrive(ctx) })
 	})
 	if err != nil {
 		return 0, 0, err
@@ -213,9 +210,9 @@ func (s *system) restartOnce(ctx context.Context, n int, what restart, listen st
 	defer cancel()
 	var clients sync.WaitGroup
 	var missing atomic.Int64
-	for i := range sockets {
+	for _, c := range all {
 		clients.Go(func() {
-			if sockets[i] = s.comeBack(within, sockets[i], s.people[i], tries); sockets[i] == nil {
+			if !c.comeBack(within) {
 				missing.Add(1)
 			}
 		})
@@ -234,24 +231,4 @@ func (s *system) restartOnce(ctx context.Context, n int, what restart, listen st
 		s.run.report.note("After a restart of %s %d of %d people were not back within %v.", what.what, lost, n, backWithin)
 	}
 	return serves, whole, err
-}
-
-// comeBack waits until a connection ends and connects again until that succeeds, or ctx ends: then it returns nil.
-func (s *system) comeBack(ctx context.Context, c *socket, p person, tries *atomic.Int64) *socket {
-	select {
-	case <-c.ended:
-	case <-ctx.Done():
-		c.close()
-		return nil
-	}
-	for try := 0; ; try++ {
-		ceiling := min(mostPause, leastPause<<(min(try, 8)+2))
-		if wait(ctx, leastPause+rand.N(ceiling-leastPause)); ctx.Err() != nil {
-			return nil
-		}
-		tries.Add(1)
-		if again, err := s.arrive(ctx, p, stormDevice); err == nil {
-			return again
-		}
-	}
 }

@@ -94,7 +94,7 @@ func (c *Client) again(err error, try int) (time.Duration, bool) {
 		return 0, false
 	}
 	transient := e.Code.Info().Unknown || e.Code == wire.RateLimited || e.Code == wire.TokenExpired || e.Code == wire.Unauthenticated
-	return max(pause(c.config.least, c.config.most, try), min(time.Duration(e.RetryAfterMS)*time.Millisecond, 5*time.Minute)), transient
+	return c.before(try, err), transient
 }
 
 // Heads returns the user's conversations with their newest entries, in ascending order, a page at a time.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -63,6 +65,48 @@ func TestADrainingEdgeIsLeftAsTold(t *testing.T) {
 	eventually(t, "connected again", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.hellos) == 2 })
 	if _, err := c.Ping(within(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// pauses notes how long a client says that it waits.
+type pauses struct {
+	slog.Handler
+	after chan time.Duration
+}
+
+func (p *pauses) Enabled(context.Context, slog.Level) bool { return true }
+
+func (p *pauses) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "again_in" {
+			p.after <- a.Value.Duration()
+		}
+		return true
+	})
+	return nil
+}
+
+// Nobody is back yet of an edge that restarts when the first of its clients come: they wait as after a first try.
+func TestToComeAsToldIsNoFailure(t *testing.T) {
+	p := newPeer(t)
+	log := &pauses{slog.DiscardHandler, make(chan time.Duration, 1000)}
+	const least = 20 * time.Millisecond
+	p.dial(WithLog(slog.New(log)), func(c *config) { c.least, c.most = least, time.Minute })
+	for range 12 {
+		p.mu.Lock()
+		p.refuse = http.StatusServiceUnavailable
+		p.mu.Unlock()
+		p.event(wire.EventDraining, wire.Draining{ReconnectAfterMS: 1})
+		<-log.after // as it was told
+		wait := <-log.after
+		p.mu.Lock()
+		hellos := len(p.hellos)
+		p.refuse, p.sockets = 0, nil
+		p.mu.Unlock()
+		if wait < least || wait >= 4*least {
+			t.Errorf("waits for %v after its first try", wait)
+		}
+		eventually(t, "connected again", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.hellos) > hellos && len(p.sockets) > 0 })
 	}
 }
 

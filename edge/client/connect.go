@@ -42,12 +42,9 @@ func (c *Client) connect(ctx context.Context) {
 			c.emit(&Disconnected{Err: err, Final: true})
 			return
 		}
-		wait := pause(c.config.least, c.config.most, try)
-		if e, ok := errors.AsType[*wire.Error](err); ok && e.RetryAfterMS > 0 {
-			wait = max(wait, min(time.Duration(e.RetryAfterMS)*time.Millisecond, 5*time.Minute))
-		}
+		wait := c.before(try, err)
 		if !at.IsZero() {
-			wait = max(0, time.Until(at))
+			wait, try = max(0, time.Until(at)), -1 // to come as one was told is no failure
 		}
 		c.config.log.Info("not connected", "err", err, "again_in", wait)
 		c.emit(&Disconnected{Err: err})
@@ -55,6 +52,15 @@ func (c *Client) connect(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// before returns how long to wait before the next try: not less than the server asked for.
+func (c *Client) before(try int, err error) time.Duration {
+	wait := pause(c.config.least, c.config.most, try)
+	if e, ok := errors.AsType[*wire.Error](err); ok && e.RetryAfterMS > 0 {
+		wait = max(wait, min(time.Duration(e.RetryAfterMS)*time.Millisecond, 5*time.Minute))
+	}
+	return wait
 }
 
 // final reports whether an error ends the client: a close code of 4500 and above, or an answer to hello or a renewal that another try
@@ -283,7 +289,7 @@ func (c *Client) insist(ctx context.Context, l *link, what string, do func(conte
 			return
 		}
 		c.config.log.Warn(what+" failed", "err", err)
-		if !sleep(ctx, pause(c.config.least, c.config.most, try)) {
+		if !sleep(ctx, c.before(try, err)) {
 			return
 		}
 	}
