@@ -72,6 +72,51 @@ func TestReadsBySequence(t *testing.T) {
 	}
 }
 
+// TestTheNewestIsReadDirectlyFromAServerAlone has one connection write and another read, also after the server was restarted, and taps whom the reads ask: a direct read is as good as the leader's
+// answer only where nobody else can have a copy.
+func TestTheNewestIsReadDirectlyFromAServerAlone(t *testing.T) {
+	stream, subject := subjects.StreamOf(room), subjects.Message(room)
+	for name, of := range map[string]struct {
+		options []jetstreamtest.Option
+		asked   string
+	}{
+		"alone":        {nil, subjects.DirectReadLast(stream, subject)},
+		"of a cluster": {[]jetstreamtest.Option{jetstreamtest.OfCluster()}, subjects.LeaderRead(stream)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := jetstreamtest.Start(t, of.options...)
+			writer, reader := server.Store(t), server.Store(t)
+			tap := server.Connect(t)
+			asked, err := tap.SubscribeSync(of.asked)
+			if err == nil {
+				err = tap.Flush()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			const rounds, writes = 3, 100
+			for round := range rounds {
+				for range writes {
+					stored, err := jetstream.Publish(writer, t.Context(), subject, nil, []byte("x"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got, err := jetstream.Newest(reader, t.Context(), stream, subject); err != nil || got.Sequence != stored.Sequence {
+						t.Fatalf("round %d: after the acknowledgement of message %d is read %+v, %v", round, stored.Sequence, got, err)
+					}
+				}
+				if round == 0 {
+					eventually(t, "the sight of every read", func() bool { n, _, err := asked.Pending(); return err == nil && n == writes })
+				}
+				server.Restart(t)
+				if got, err := jetstream.Newest(reader, t.Context(), stream, subject); err != nil || got.Sequence != uint64((round+1)*writes) {
+					t.Fatalf("after restart %d is read %+v, %v", round, got, err)
+				}
+			}
+		})
+	}
+}
+
 func TestLastUnderASubject(t *testing.T) {
 	store := jetstreamtest.Start(t).Store(t)
 	fill(t, store, 3, 10)

@@ -13,6 +13,7 @@ var (
 	LastDirect         = (*Store).lastDirect
 	BySequences        = (*Store).bySequences
 	MultiLast          = (*Store).multiLast
+	Newest             = (*Store).newest
 	PlainAck           = plainAck
 	Publish            = (*Store).publish
 	PublishAll         = (*Store).publishAll

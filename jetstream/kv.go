@@ -44,7 +44,7 @@ func (m *rawMsg) key(bucket string) string {
 // readKey reads a record from the leader into value and returns its revision, or ErrNotFound, with the revision of the note of a removal if
 // there is one: a compare-and-set against it makes the key anew.
 func (s *Store) readKey(ctx context.Context, bucket, key string, value any) (revision uint64, err error) {
-	msg, err := s.lastFromLeader(ctx, subjects.BucketStream(bucket), subjects.BucketSubject(bucket, key))
+	msg, err := s.newest(ctx, subjects.BucketStream(bucket), subjects.BucketSubject(bucket, key))
 	if err != nil {
 		return 0, fmt.Errorf("read %s of %s: %w", key, bucket, err)
 	}
@@ -182,7 +182,7 @@ func (s *Store) matchingSubjects(ctx context.Context, stream string, names []str
 	return found, upTo, nil
 }
 
-// fresh is matching that sees every write that was acknowledged before. At one replica that is so by itself. At more, the answering
+// fresh is matching that sees every write that was acknowledged before. Of one server that is so by itself. Of more, the answering
 // replica tells how far it had come, which is compared with the leader's last sequence.
 func (s *Store) fresh(ctx context.Context, bucket string, patterns ...string) ([]*rawMsg, error) {
 	return s.freshBy(ctx, subjects.BucketStream(bucket), bucketSubjects(bucket, patterns), s.matchingSubjects)
@@ -190,7 +190,7 @@ func (s *Store) fresh(ctx context.Context, bucket string, patterns ...string) ([
 
 // freshBy is fresh with what reads the names from any replica, and says how far that had come.
 func (s *Store) freshBy(ctx context.Context, stream string, names []string, read func(ctx context.Context, stream string, names []string) ([]*rawMsg, uint64, error)) ([]*rawMsg, error) {
-	if s.layout.Replicas <= 1 {
+	if s.alone() {
 		found, _, err := read(ctx, stream, names)
 		return slices.DeleteFunc(found, (*rawMsg).gone), err
 	}

@@ -117,7 +117,7 @@ func (s *shelves[V]) of(ctx context.Context, u subjects.User) ([]kept[V], error)
 		before = &shelf[V]{whole: now}
 	}
 	var last uint64
-	if s.s.layout.Replicas > 1 {
+	if !s.s.alone() {
 		var err error
 		if last, err = s.s.lastSequence(ctx, stream); err != nil {
 			return nil, err

@@ -79,7 +79,7 @@ func (t Tail) Poster(u subjects.User) (wire.Mark, bool) { return t.posters.find(
 
 // Tail returns the newest entry of a conversation, from the leader, so that it knows of everything acknowledged before.
 func (s *Store) Tail(ctx context.Context, c subjects.Conversation) (Tail, error) {
-	msg, err := s.lastFromLeader(ctx, subjects.StreamOf(c), subjects.Message(c))
+	msg, err := s.newest(ctx, subjects.StreamOf(c), subjects.Message(c))
 	return s.tailOf(ctx, c, msg, err)
 }
 

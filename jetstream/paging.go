@@ -48,7 +48,7 @@ func (p *Pages) Page(ctx context.Context, q wire.PageQuery, see func(context.Con
 		return wire.Page{}, fmt.Errorf("read a page of %s: %w", q.Conversation, err)
 	}
 	// What is remembered must not be what a replica had a moment ago: it would be answered for longer than a moment.
-	leader := q.AtLeast > 0 || p.s.layout.Replicas > 1
+	leader := q.AtLeast > 0 || !p.s.alone()
 	v := &viewing{p: p, r: p.s.reader(q.Conversation, leader), memo: memo, state: state, tail: state.tail, now: time.Now()}
 	var (
 		from    wire.Seq

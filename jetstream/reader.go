@@ -15,7 +15,7 @@ import (
 type reader struct {
 	s       *Store
 	c       subjects.Conversation
-	leader  bool                     // read records from the leader: a replica's may be a moment old
+	leader  bool                     // read records as they are now: a replica's may be a moment old
 	entries map[uint64]*logEntry     // by stream sequence; nil = erased
 	records map[uint64]*storedAmends // by page
 	rounds  int                      // reads that had to wait for one before
@@ -126,7 +126,7 @@ func (r *reader) record(ctx context.Context, page uint64) (*storedAmends, error)
 func (s *Store) readRecord(ctx context.Context, c subjects.Conversation, page uint64, leader bool) (*storedAmends, error) {
 	read := s.lastDirect
 	if leader {
-		read = s.lastFromLeader
+		read = s.newest
 	}
 	msg, err := read(ctx, subjects.BucketStream(subjects.BucketAmends), amendsSubject(c, page))
 	if errors.Is(err, ErrNotFound) {

@@ -103,8 +103,14 @@ func (p *proxy) arm(hold, release string) <-chan struct{} {
 // TestATryWithoutAnAnswer takes the acknowledgement of a stored message away. The next try of the same call finds out that it is stored; where that
 // try is refused, the answer must not be a definite no.
 func TestATryWithoutAnAnswer(t *testing.T) {
+	for name, topology := range topologies {
+		t.Run(name, func(t *testing.T) { unanswered(t, topology) })
+	}
+}
+
+func unanswered(t *testing.T, topology topology) {
 	const c = subjects.Conversation("g.team")
-	server := jetstreamtest.Start(t)
+	server := jetstreamtest.Start(t, topology.options...)
 	w := &world{t: t, server: server, nc: server.Connect(t)}
 	w.store = server.StoreOn(t, w.nc)
 	p, url := newProxy(t, server.URL)
@@ -145,7 +151,7 @@ func TestATryWithoutAnAnswer(t *testing.T) {
 			ok(w, "bob", send.MethodPost, post())
 			before := w.head(c).Seq
 			// The second try begins with a read of the tail.
-			held := p.arm("HPUB "+subjects.Message(c), subjects.LeaderRead(subjects.StreamOf(c)))
+			held := p.arm("HPUB "+subjects.Message(c), topology.tailRead(c))
 			answer := make(chan error, 1)
 			go func() {
 				_, err := call(w, "bob", send.MethodPost, post())

@@ -40,6 +40,9 @@ type Option func(*server.Options)
 // nothing, as long as the machine stays up.
 func Synced() Option { return func(o *server.Options) { o.SyncAlways = true } }
 
+// OfCluster has the server tell those who connect that it is one of a cluster, so that stores ask leaders, as they do where there are several servers.
+func OfCluster() Option { return func(o *server.Options) { o.Cluster.Name = "test" } }
+
 // Configure lets a test change the options of the server, such as its users and limits.
 func Configure(change func(*server.Options)) Option { return change }
 
