@@ -12,6 +12,24 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
+// TestTheTailOfAPartitionWhoseLastMessageWasErased is that of the message before.
+func TestTheTailOfAPartitionWhoseLastMessageWasErased(t *testing.T) {
+	s := jetstreamtest.Start(t).Store(t)
+	fill(t, s, 5, 10)
+	for left := uint64(4); ; left-- {
+		if err := jetstream.Erase(s, t.Context(), subjects.StreamOf(room), left+1); err != nil {
+			t.Fatal(err)
+		}
+		tails, err := s.Tails(t.Context())
+		if err != nil || tails[room.Partition()] != left || slices.Max(tails) != left {
+			t.Fatalf("with %d of 5 messages the tails are %v, %v", left, tails, err)
+		}
+		if left == 0 {
+			return
+		}
+	}
+}
+
 func TestHeadsOfManyConversations(t *testing.T) {
 	s := jetstreamtest.Start(t).Store(t)
 	before, err := s.Tails(t.Context())

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/confab-im/confab/subjects"
 )
 
@@ -17,7 +19,7 @@ func (s *Store) Tails(ctx context.Context) ([]uint64, error) {
 	var all sync.WaitGroup
 	for p := range subjects.Partitions {
 		all.Go(func() {
-			msg, err := s.lastDirect(ctx, subjects.MessagesStream(p), subjects.PartitionMessages(p))
+			msg, err := s.lastOf(ctx, p)
 			switch {
 			case err == nil:
 				tails[p] = msg.Sequence
@@ -31,4 +33,22 @@ func (s *Store) Tails(ctx context.Context) ([]uint64, error) {
 		return nil, fmt.Errorf("read the tails of all partitions: %w", err)
 	}
 	return tails, nil
+}
+
+// anyLast asks a stream for its last message under whatever subject. The server looks up its place for that; of the messages under a pattern it would
+// look at the subjects one by one, which are as many as there are conversations.
+var anyLast = []byte(`{"last_by_subj":">"}`)
+
+// lastOf returns the last message of a partition from any replica, or ErrNotFound.
+func (s *Store) lastOf(ctx context.Context, partition int) (*rawMsg, error) {
+	stream := subjects.MessagesStream(partition)
+	reply, err := s.request(ctx, &nats.Msg{Subject: subjects.DirectRead(stream), Data: anyLast})
+	if err != nil {
+		return nil, err
+	}
+	msg, err := directMsg(reply)
+	if errors.Is(err, ErrNotFound) { // the last one was erased, or there is none
+		return s.lastDirect(ctx, stream, subjects.PartitionMessages(partition))
+	}
+	return msg, err
 }
