@@ -93,12 +93,21 @@ func (s *Store) append(ctx context.Context, c subjects.Conversation, tail Tail, 
 	case stored.Duplicate:
 		return s.first(ctx, c, tail, &d, stored.Sequence)
 	}
-	e.stream, next.stream = stored.Sequence, stored.Sequence
+	done := appendedAt(entry, next, stored.Sequence)
 	if next.open != nil {
-		next.open.stream = stored.Sequence
-		_ = s.settle(ctx, r, &next) // the entry is stored: whoever appends next settles it, and readers fold the tail themselves
+		_ = s.settle(ctx, r, &done.Tail) // the entry is stored: whoever appends next settles it, and readers fold the tail themselves
 	}
-	return Appended{Entry: entry, Payload: e.payload, Tail: next, header: e.header}, nil
+	return done, nil
+}
+
+// appendedAt returns the outcome of an append whose place in the stream is known.
+func appendedAt(entry wire.Entry, next Tail, stream uint64) Appended {
+	e := next.newest
+	e.stream, next.stream = stream, stream
+	if next.open != nil {
+		next.open.stream = stream
+	}
+	return Appended{Entry: entry, Payload: e.payload, Tail: next, header: e.header}
 }
 
 // compose derives from the tail and the draft the entry, the tail that it becomes, and the authors who drop out of the posters.

@@ -40,6 +40,15 @@ func (p posters) follow(user subjects.User, mark wire.Mark) (next, dropped poste
 	return next, nil
 }
 
+// full reports whether a post of a user makes others drop out.
+func (p posters) full(user subjects.User) bool {
+	if len(p) < maxPosters {
+		return false
+	}
+	_, among := p.find(user)
+	return !among
+}
+
 // find returns the newest post of a user, if it is among them.
 func (p posters) find(user subjects.User) (wire.Mark, bool) {
 	i := slices.IndexFunc(p, func(other poster) bool { return other.user == user })

@@ -27,6 +27,7 @@ type replies struct {
 	prefix string
 	sub    *nats.Subscription
 	spare  sync.Pool // of *single, with the timer stopped and nothing in the channel
+	told   sync.Pool // of *gathering, with the timer stopped, for tell
 
 	mu      sync.Mutex
 	last    uint64
@@ -37,6 +38,10 @@ type replies struct {
 type gathering struct {
 	take func(index int, m *nats.Msg) (finished bool)
 	done chan struct{} // closed when take has finished; nil where take tells of it itself
+
+	land  func(*nats.Msg, error) // of tell, in place of take
+	timer *time.Timer            // of tell
+	id    uint64                 // of tell; guarded by mu
 }
 
 // single waits for one answer.
@@ -84,13 +89,79 @@ func (r *replies) receive(m *nats.Msg) {
 	if err != nil {
 		return
 	}
+	if land := r.handOver(id, i, m); land != nil {
+		land(m, nil)
+	}
+}
+
+// handOver gives an answer to whoever waits for it, and returns what is to be called with it where nobody does.
+func (r *replies) handOver(id uint64, i int, m *nats.Msg) (land func(*nats.Msg, error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if g := r.waiting[id]; g != nil && g.take(i, m) {
+	g := r.waiting[id]
+	switch {
+	case g == nil:
+	case g.land != nil:
+		return r.tookLocked(g)
+	case g.take(i, m):
 		delete(r.waiting, id)
 		if g.done != nil {
 			close(g.done)
 		}
+	}
+	return nil
+}
+
+// tookLocked ends a tell, and returns what is to be called with its outcome.
+func (r *replies) tookLocked(g *gathering) (land func(*nats.Msg, error)) {
+	delete(r.waiting, g.id)
+	land, g.land = g.land, nil
+	if g.timer.Stop() { // it will not look at this one any more
+		r.told.Put(g)
+	}
+	return land
+}
+
+// tell sends a request and calls land once: with its one answer, or with why there is none, after the given time at the latest. land runs in the goroutine that all
+// answers come through, so it must not wait. Where tell returns an error nothing was sent, and land is not called. It owns the request.
+func (r *replies) tell(request *nats.Msg, most time.Duration, land func(*nats.Msg, error)) error {
+	g, ok := r.told.Get().(*gathering)
+	r.mu.Lock()
+	if ok {
+		g.timer.Reset(most)
+	} else {
+		g = &gathering{}
+		g.timer = time.AfterFunc(most, func() { r.overdue(g) })
+	}
+	r.last++
+	g.id, g.land = r.last, land
+	r.waiting[g.id] = g
+	request.Reply = r.prefix + strconv.FormatUint(g.id, 36) + ".0"
+	id := g.id
+	r.mu.Unlock()
+	err := r.nc.PublishMsg(request)
+	if err == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting[id] != g {
+		return nil // its time was over, and land knows
+	}
+	r.tookLocked(g)
+	return err
+}
+
+// overdue ends a tell whose time is over.
+func (r *replies) overdue(g *gathering) {
+	r.mu.Lock()
+	var land func(*nats.Msg, error)
+	if r.waiting[g.id] == g {
+		land = r.tookLocked(g)
+	}
+	r.mu.Unlock()
+	if land != nil {
+		land(nil, context.DeadlineExceeded)
 	}
 }
 
