@@ -141,9 +141,15 @@ func (c *Caller) CallBy(ctx context.Context, deadline time.Time, f subjects.Func
 		header[subjects.HeaderTraceparent] = []string{trace.String()}
 	}
 	o := outgoing{function: f, method: m, msg: &nats.Msg{Header: header, Data: data}, deadline: deadline, ticket: c.calls.Add(1)}
-	answer, err := c.send(ctx, &o)
+	answer, err := c.try(ctx, &o)
+	answer, err = c.goOn(ctx, &o, answer, err)
+	return c.read(answer, err, f)
+}
+
+// read returns what the caller learns of the outcome of a call.
+func (c *Caller) read(answer *nats.Msg, err error, f subjects.Function) ([]byte, error) {
 	if err != nil {
-		return nil, err
+		return nil, c.failure(err, f)
 	}
 	if err := errorOf(answer); err != nil {
 		return nil, err
@@ -183,11 +189,10 @@ type outgoing struct {
 	refusal  error     // what an instance said that was full
 }
 
-// send tries until somebody answers, ctx or the time ends, or nobody is up for too long.
-func (c *Caller) send(ctx context.Context, o *outgoing) (*nats.Msg, error) {
+// goOn tries again, after a first try, until somebody answers, ctx or the time ends, or nobody is up for too long.
+func (c *Caller) goOn(ctx context.Context, o *outgoing, answer *nats.Msg, err error) (*nats.Msg, error) {
 	defer o.settle()
 	for {
-		answer, err := c.try(ctx, o)
 		switch {
 		case err == nil && first(answer.Header, subjects.HeaderRefused) == "":
 			return answer, nil
@@ -196,15 +201,16 @@ func (c *Caller) send(ctx context.Context, o *outgoing) (*nats.Msg, error) {
 			o.refusal = errorOf(answer)
 			o.until = o.deadline
 			o.backOff()
+		case !o.again(err):
+			return nil, err
 		case errors.Is(err, nats.ErrNoResponders):
 			// Provably not delivered. The table was wrong, or the server does not know yet what the instance said.
 			c.table.correct(o.function, o.sent)
 			o.backOff()
-		case errors.Is(err, errTryOver) && o.known.Idempotent && !o.repeated:
-			o.repeated, o.until, o.wait = true, time.Time{}, 0
 		default:
-			return nil, c.failure(err, o.function)
+			o.repeated, o.until, o.wait = true, time.Time{}, 0
 		}
+		answer, err = c.try(ctx, o)
 	}
 }
 
@@ -303,11 +309,7 @@ func (c *Caller) direct(ctx context.Context, o *outgoing, state *functionState) 
 }
 
 func (c *Caller) await(ctx context.Context, o *outgoing, p pending) (*nats.Msg, error) {
-	try := o.known.timeout
-	if !o.known.Idempotent || o.repeated {
-		try += answerSlack // there is no next try, and the instance knows more
-	}
-	return c.inbox.await(ctx, p, try, o.deadline)
+	return c.inbox.await(ctx, p, o.patience(), o.deadline)
 }
 
 // failure is what a caller learns of a call that was sent, or could not be, and has no answer.

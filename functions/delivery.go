@@ -129,7 +129,7 @@ func (d *delivery) attempt(call *Call) error {
 	ctx, cancel := context.WithTimeout(ctx, e.method.timeout())
 	defer cancel()
 	began := time.Now()
-	_, err := e.run(ctx, call, nil)
+	_, err := e.run(ctx, call, e.handler, nil)
 	e.counters.latency.add(time.Since(began))
 	e.counters.processed.Add(1)
 	if err != nil {

@@ -27,6 +27,7 @@ type endpoint struct {
 	handler  Handler
 	counters *counters
 	lane     func() Laned // nil where the order does not matter
+	prompt   Prompt       // nil where every call gets a worker
 }
 
 // request is one call on its way through the pool, and the context of its work: what is the call's and what is its trace's stands in it, and the rest in the
@@ -41,6 +42,8 @@ type request struct {
 	refusal  error // a reason not to ask the handler
 
 	untouched bool // no work was begun, and callers may know that
+
+	finish Handler // of a call that was begun without a worker: what is left to do; nil = the handler
 
 	traced sync.Once
 	trace  Trace // once traced
@@ -72,8 +75,31 @@ func (r *request) work() {
 	r.endpoint.serve(r)
 }
 
+// begin begins a call without a worker, in its lane, where its method has a Prompt. It reports false where a worker must do it.
+func (r *request) begin(l *lane) (begun bool) {
+	e := r.endpoint
+	if e.prompt == nil || r.refusal != nil || r.call.decoded == nil || !time.Now().Before(r.deadline) {
+		return false
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e.instance.log.ErrorContext(r, "prompt panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			begun = false
+		}
+	}()
+	return e.prompt(r, &r.call, func(finish Handler, waits bool) {
+		r.finish = finish
+		if waits {
+			e.instance.pool.carry(l, r)
+			return
+		}
+		r.work()
+		e.instance.pool.finish(l)
+	})
+}
+
 // handle runs in the subscription's goroutine, where micro runs an endpoint's requests one after another: it only reads headers, and the
-// body where that decides the lane, and hands over.
+// body where that decides the lane, and hands over, or begins what needs no worker.
 func (e *endpoint) handle(req micro.Request) {
 	now := time.Now()
 	r := &request{endpoint: e, reply: req.Reply(), came: now, header: req.Headers()}
@@ -93,6 +119,14 @@ func (e *endpoint) handle(req micro.Request) {
 	lane := ""
 	if r.refusal == nil {
 		lane = e.laneOf(&r.call)
+	}
+	if e.prompt != nil {
+		if l := e.instance.pool.begin(lane); l != nil {
+			if !r.begin(l) {
+				e.instance.pool.carry(l, r)
+			}
+			return
+		}
 	}
 	if !e.instance.pool.submit(lane, r) {
 		if !e.method.Passive {
@@ -120,7 +154,7 @@ func (e *endpoint) laneOf(call *Call) string {
 
 // serve asks the handler and answers.
 func (e *endpoint) serve(r *request) {
-	if !time.Now().Before(r.deadline) {
+	if r.finish == nil && !time.Now().Before(r.deadline) {
 		e.counters.refused.Add(1)
 		e.answerError(r, wire.Errorf(wire.Timeout, "The deadline had passed before the work began."))
 		return
@@ -128,7 +162,11 @@ func (e *endpoint) serve(r *request) {
 	defer r.end()
 
 	ctx := context.Context(r)
-	data, err := e.run(ctx, &r.call, r.refusal)
+	handler := e.handler
+	if r.finish != nil {
+		handler = r.finish
+	}
+	data, err := e.run(ctx, &r.call, handler, r.refusal)
 	took := time.Since(r.came)
 	e.counters.latency.add(took)
 	e.counters.processed.Add(1)
@@ -154,7 +192,7 @@ func (e *endpoint) debug(ctx context.Context, took time.Duration, code wire.Code
 }
 
 // run asks the handler and encodes what it returns. A panic ends the call, not the instance.
-func (e *endpoint) run(ctx context.Context, call *Call, refusal error) (data []byte, err error) {
+func (e *endpoint) run(ctx context.Context, call *Call, handler Handler, refusal error) (data []byte, err error) {
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -164,7 +202,7 @@ func (e *endpoint) run(ctx context.Context, call *Call, refusal error) (data []b
 			data, err = nil, wire.Errorf(wire.Internal, internalText)
 		}
 	}()
-	out, err := e.handler(ctx, call)
+	out, err := handler(ctx, call)
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,20 @@ func Handle[In, Out any](f func(ctx context.Context, call *Call, in *In) (Out, e
 	}
 }
 
+// Prompt begins a call of a method in the goroutine that calls come through, so that one which only sends something and waits for its answer occupies no goroutine
+// meanwhile. It must not wait. It reports false where it has done nothing and the method's Handler must do the call. Otherwise it calls ready once, from any
+// goroutine, with what is left to do and returns the answer; that runs where ready is called, or by a worker if it says that this may wait. Until then the call counts as
+// one at work, and its lane as busy.
+type Prompt func(ctx context.Context, call *Call, ready func(finish Handler, waits bool)) (begun bool)
+
+// HandlePromptly makes a Prompt of a function that takes a decoded and validated request, of a type that is Laned.
+func HandlePromptly[In any](f func(ctx context.Context, call *Call, in *In, ready func(finish Handler, waits bool)) bool) Prompt {
+	return func(ctx context.Context, call *Call, ready func(finish Handler, waits bool)) bool {
+		in, decoded := call.decoded.(*In)
+		return decoded && f(ctx, call, in, ready)
+	}
+}
+
 // Env is what an instance gets from the program that runs it. Run fills in what is nil.
 type Env struct {
 	NATS     *nats.Conn // open; it stays the program's and may be shared
@@ -81,7 +95,15 @@ type Env struct {
 	Now      func() time.Time // the clock, for times that are stored or compared with stored ones
 	Instance string           // the name of the instance, set by Run
 
-	impair func(reason string) // nil outside of Run
+	impair  func(reason string)        // nil outside of Run
+	prompts map[subjects.Method]Prompt // nil outside of Run
+}
+
+// Promptly has calls of a method begun by a Prompt. It is for the constructor of a function, and does nothing outside of Run.
+func (e Env) Promptly(m subjects.Method, p Prompt) {
+	if e.prompts != nil {
+		e.prompts[m] = p
+	}
 }
 
 // Impaired tells callers and operators, in words, why the calls of this instance cannot succeed now, and with "" that they can again. The instance is called on: the reason may be over by then, and

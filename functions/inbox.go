@@ -26,7 +26,13 @@ type inbox struct {
 
 	mu      sync.Mutex
 	last    uint64
-	waiting map[uint64]chan *nats.Msg
+	waiting map[uint64]waiting
+}
+
+// waiting is where the answer to a call goes: the channel of a slot, or a flight.
+type waiting struct {
+	answer chan *nats.Msg
+	flight *Flight
 }
 
 // slot is where one call waits for its answer.
@@ -42,7 +48,7 @@ func newSlot() any {
 }
 
 func newInbox(nc *nats.Conn) (*inbox, error) {
-	b := &inbox{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]chan *nats.Msg{}}
+	b := &inbox{nc: nc, prefix: nc.NewInbox() + ".", waiting: map[uint64]waiting{}}
 	b.spare.New = newSlot
 	var err error
 	b.sub, err = nc.Subscribe(b.prefix+"*", b.deliver)
@@ -60,12 +66,21 @@ func (b *inbox) deliver(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
+	if f := b.take(n, msg); f != nil {
+		f.land(msg, nil)
+	}
+}
+
+// take forgets a call, whose answer, if there is one, goes into the channel of its slot. It returns its flight, if it has one that is still in the air.
+func (b *inbox) take(n uint64, answer *nats.Msg) *Flight {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if ch, ok := b.waiting[n]; ok {
-		delete(b.waiting, n)
-		ch <- msg // has room: one message at most is sent to it
+	w := b.waiting[n]
+	delete(b.waiting, n)
+	if w.answer != nil && answer != nil {
+		w.answer <- answer // has room: one message at most is sent to it
 	}
+	return w.flight
 }
 
 // pending is a call that was published. Whoever began it must await it.
@@ -78,16 +93,33 @@ type pending struct {
 func (b *inbox) begin(msg *nats.Msg) (pending, error) {
 	p := pending{slot: b.spare.Get().(*slot)}
 	b.mu.Lock()
-	b.last++
-	p.number = b.last
-	b.waiting[p.number] = p.answer
+	p.number = b.addLocked(waiting{answer: p.answer})
 	b.mu.Unlock()
-	msg.Reply = b.prefix + strconv.FormatUint(p.number, 36)
-	if err := b.nc.PublishMsg(msg); err != nil {
+	if err := b.publish(msg, p.number); err != nil {
 		b.forget(p)
 		return pending{}, err
 	}
 	return p, nil
+}
+
+// launch prepares a flight that is to be published, for as long as it may take.
+func (b *inbox) launch(f *Flight, left time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f.number = b.addLocked(waiting{flight: f})
+	f.timer = time.AfterFunc(left, func() { f.end(f.late) })
+}
+
+// addLocked makes a number for a call.
+func (b *inbox) addLocked(w waiting) uint64 {
+	b.last++
+	b.waiting[b.last] = w
+	return b.last
+}
+
+func (b *inbox) publish(msg *nats.Msg, number uint64) error {
+	msg.Reply = b.prefix + strconv.FormatUint(number, 36)
+	return b.nc.PublishMsg(msg)
 }
 
 // await waits for the answer to a call until ctx ends or a deadline, and at most for try.

@@ -68,6 +68,37 @@ func (p *pool) submit(name string, t task) bool {
 	return false
 }
 
+// begin opens a lane for a task that its caller begins without a worker, which counts as one at work all the same, and returns nil where the task would have to
+// wait, or where others do. What follows is finish, or carry.
+func (p *pool) begin(name string) *lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.startable(name) {
+		return nil
+	}
+	p.workers--
+	p.working++
+	return p.open(name)
+}
+
+// carry has a worker go on with a task that was begun, or is to be.
+func (p *pool) carry(l *lane, t task) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.start(turn{l, t})
+}
+
+// finish ends a task that was begun without a worker, and begins what waits.
+func (p *pool) finish(done *lane) {
+	next := p.next(nil, done)
+	if next.task == nil {
+		return
+	}
+	if r, ok := next.task.(*request); !ok || !r.begin(next.lane) {
+		p.carry(next.lane, next.task)
+	}
+}
+
 // put hands over a task that has a place already, because whoever has it bounds how many there are. It takes places from the tasks of submit only while
 // it waits.
 func (p *pool) put(name string, t task) {
@@ -135,7 +166,7 @@ func (p *pool) work(w *worker, t turn) {
 	}
 }
 
-// next puts the lane back and takes the oldest one that waits; without one the worker is spare.
+// next puts the lane back and takes the oldest one that waits; without one the worker, if there is one, is spare.
 func (p *pool) next(w *worker, done *lane) turn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,7 +178,9 @@ func (p *pool) next(w *worker, done *lane) turn {
 	if len(p.ready) == 0 {
 		p.workers++
 		p.working--
-		p.rest(w)
+		if w != nil {
+			p.rest(w)
+		}
 		p.signal()
 		return turn{}
 	}

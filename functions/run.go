@@ -179,7 +179,7 @@ func newInstance(base context.Context, f Function, env Env, opts Options) (*inst
 	in.announcer = newAnnouncer(in.nc, in.log, wire.InstanceUp{
 		Function: f.Name, Instance: in.env.Instance, Description: f.Description, Concurrency: opts.Concurrency, Methods: f.instanceMethods(), Unit: opts.Unit,
 	}, &in.activity)
-	in.env.impair = in.announcer.impair
+	in.env.impair, in.env.prompts = in.announcer.impair, map[subjects.Method]Prompt{}
 	if in.env.Caller == nil {
 		in.ownCaller = true
 		if in.env.Caller, err = NewCaller(in.nc, in.log); err != nil {
@@ -215,7 +215,7 @@ func (in *instance) start(ctx context.Context, cancel context.CancelFunc) error 
 		return err
 	}
 	for _, m := range in.function.handled() {
-		in.endpoints[m.Name] = &endpoint{instance: in, method: m, handler: handlers[m.Name], counters: in.counters[m.Name], lane: m.lane()}
+		in.endpoints[m.Name] = &endpoint{instance: in, method: m, handler: handlers[m.Name], counters: in.counters[m.Name], lane: m.lane(), prompt: in.env.prompts[m.Name]}
 	}
 	in.subscribed = true
 	for _, m := range in.function.Methods {

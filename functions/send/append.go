@@ -40,43 +40,67 @@ type entry struct {
 func (s *sender) put(ctx context.Context, e entry) (jetstream.Appended, error) {
 	ctx, cancel := withMargin(ctx)
 	defer cancel()
-	tail, known := s.remembered(e)
-	var open error // of a try without an answer
-	var reads tailReads
-	for try := 0; ; try++ {
-		if !known {
+	var t tries
+	t.tail, t.known = s.remembered(e)
+	return s.goOn(ctx, e, &t)
+}
+
+// tries is how far the tries to append an entry have come.
+type tries struct {
+	tail  jetstream.Tail
+	known bool // the tail was remembered, not read
+	count int
+	open  error // of a try without an answer
+	reads tailReads
+}
+
+// goOn tries until an entry is stored, or refused.
+func (s *sender) goOn(ctx context.Context, e entry, t *tries) (jetstream.Appended, error) {
+	for {
+		if !t.known {
 			var err error
-			if tail, err = s.store.Tail(ctx, e.conversation); err != nil {
+			if t.tail, err = s.store.Tail(ctx, e.conversation); err != nil {
 				return jetstream.Appended{}, unavailable(fmt.Errorf("read the tail of %s: %w", e.conversation, err))
 			}
-			reads.note(tail)
+			t.reads.note(t.tail)
 		}
+		tail := t.tail
 		if err := e.allow(ctx, tail); err != nil {
-			if known {
-				known = false // a remembered tail may be behind: refuse nobody because of it
+			if t.known {
+				t.known = false // a remembered tail may be behind: refuse nobody because of it
+				t.count++
 				continue
 			}
-			return jetstream.Appended{}, definite(err, open)
+			return jetstream.Appended{}, definite(err, t.open)
 		}
 		appended, err := s.try(ctx, e, tail)
 		if err == nil {
-			s.settle(e.conversation, appended, try > 0)
+			s.settle(e.conversation, appended, t.count > 0)
 			return appended, nil
 		}
-		s.tails.drop(e.conversation)
-		behind := known && errors.Is(err, jetstream.ErrTailMoved)
-		known = false
-		if behind { // what was remembered: no sign of many writers at once, which the pause is for
-			s.others.hear(e.conversation)
-			continue
-		}
-		if unanswered(err) {
-			open = err
-		}
-		if err := s.again(ctx, e.conversation, err, try, reads); err != nil {
-			return jetstream.Appended{}, definite(err, open)
+		if err := s.failed(ctx, e, t, err); err != nil {
+			return jetstream.Appended{}, err
 		}
 	}
+}
+
+// failed notes that a try failed. It returns nil where another one is to follow, after a pause where that helps, and otherwise the caller's answer.
+func (s *sender) failed(ctx context.Context, e entry, t *tries, err error) error {
+	s.tails.drop(e.conversation)
+	behind := t.known && errors.Is(err, jetstream.ErrTailMoved)
+	t.known = false
+	t.count++
+	if behind { // what was remembered: no sign of many writers at once, which the pause is for
+		s.others.hear(e.conversation)
+		return nil
+	}
+	if unanswered(err) {
+		t.open = err
+	}
+	if err := s.again(ctx, e.conversation, err, t.count-1, t.reads); err != nil {
+		return definite(err, t.open)
+	}
+	return nil
 }
 
 // tailReads tells whether a conversation goes on while appends to it are overtaken. Where it does not, what is ahead of them is an append that a cluster without a
@@ -108,9 +132,7 @@ func definite(refusal, open error) error {
 func (s *sender) remembered(e entry) (jetstream.Tail, bool) {
 	tail, known := s.tails.get(e.conversation)
 	if known && e.by != "" {
-		_, direct := e.conversation.Peer(e.by)
-		decided, ok := s.decisions.get(seat{e.conversation, e.by})
-		known = direct || ok && decided.epoch == tail.Epoch
+		_, known = s.decided(seat{e.conversation, e.by}, tail)
 	}
 	return tail, known
 }

@@ -97,6 +97,7 @@ func Function(cfg Config) functions.Function {
 			s := newSender(cfg.withDefaults(), store, env)
 			go s.watch(ctx, env)
 			go s.others.run(ctx)
+			env.Promptly(MethodPost, functions.HandlePromptly(s.beginPost))
 			return functions.Handlers{
 				MethodPost:   s.counted(functions.Handle(s.post)),
 				MethodEdit:   s.counted(functions.Handle(s.edit)),

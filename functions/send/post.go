@@ -3,6 +3,7 @@ package send
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/jetstream"
@@ -12,35 +13,89 @@ import (
 
 // post appends a message.
 func (s *sender) post(ctx context.Context, call *functions.Call, in *wire.Post) (wire.Posted, error) {
+	e, err := s.message(call, in)
+	if err != nil {
+		return wire.Posted{}, err
+	}
+	appended, err := s.put(ctx, e)
+	if err != nil {
+		return wire.Posted{}, err
+	}
+	if appended.Entry.Seq == 1 {
+		s.tellBegun(ctx, e.conversation)
+	}
+	return posted(e.conversation, appended), nil
+}
+
+// message returns what a post appends.
+func (s *sender) message(call *functions.Call, in *wire.Post) (entry, error) {
 	conversation := in.Conversation
 	if in.To != "" {
 		if in.To == call.User {
-			return wire.Posted{}, wire.Errorf(wire.BadData, "to is yourself; a direct conversation needs two users.")
+			return entry{}, wire.Errorf(wire.BadData, "to is yourself; a direct conversation needs two users.")
 		}
 		var err error
 		if conversation, err = subjects.Direct(call.User, in.To); err != nil {
-			return wire.Posted{}, wire.Errorf(wire.BadID, "to is not of the allowed form.")
+			return entry{}, wire.Errorf(wire.BadID, "to is not of the allowed form.")
 		}
 	}
 	if err := s.inWindow(in.ClientID); err != nil {
-		return wire.Posted{}, err
+		return entry{}, err
 	}
 	at := seat{conversation, call.User}
-	appended, err := s.put(ctx, entry{
+	return entry{
 		conversation: conversation,
 		by:           call.User,
 		draft:        jetstream.Draft{Kind: wire.KindMessage, From: call.User, ClientID: in.ClientID, Body: in.Body, ReplyTo: in.ReplyTo},
 		allow: func(ctx context.Context, tail jetstream.Tail) error {
 			return s.mayPost(ctx, at, tail, in)
 		},
-	})
+	}, nil
+}
+
+// beginPost begins a post to which nothing needs to be read, so that it needs no goroutine while the store works: the tail and the author's standing are
+// remembered, and allow it. What a remembered tail refuses is decided by post, as is what the first try leaves open.
+func (s *sender) beginPost(ctx context.Context, call *functions.Call, in *wire.Post, ready func(functions.Handler, bool)) bool {
+	e, err := s.message(call, in)
 	if err != nil {
-		return wire.Posted{}, err
+		return false
 	}
-	if appended.Entry.Seq == 1 {
-		s.tellBegun(ctx, conversation)
+	tail, known := s.remembered(e)
+	if !known || tail.Seq == 0 {
+		return false
 	}
-	return posted(conversation, appended), nil
+	by, known := s.decided(seat{e.conversation, e.by}, tail)
+	if !known || s.allowed(by, tail, in) != nil {
+		return false
+	}
+	most := tryTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)-answerMargin)
+	}
+	return most > 0 && s.store.Begin(e.conversation, tail, e.draft, most, func(appended jetstream.Appended, err error) {
+		ready(s.counted(func(ctx context.Context, _ *functions.Call) (any, error) {
+			if err == nil {
+				s.settle(e.conversation, appended, false)
+				return posted(e.conversation, appended), nil
+			}
+			appended, err := s.afterAll(ctx, e, tail, err)
+			if err != nil {
+				return nil, err
+			}
+			return posted(e.conversation, appended), nil
+		}), err != nil)
+	})
+}
+
+// afterAll goes on with an entry whose first try, behind a remembered tail, failed.
+func (s *sender) afterAll(ctx context.Context, e entry, tail jetstream.Tail, failure error) (jetstream.Appended, error) {
+	ctx, cancel := withMargin(ctx)
+	defer cancel()
+	t := tries{tail: tail, known: true}
+	if err := s.failed(ctx, e, &t, failure); err != nil {
+		return jetstream.Appended{}, err
+	}
+	return s.goOn(ctx, e, &t)
 }
 
 // tellBegun tells the edges of both users of a direct conversation that there is one. They hear its entries without that; but where the live copy
@@ -69,6 +124,11 @@ func (s *sender) mayPost(ctx context.Context, at seat, tail jetstream.Tail, in *
 			return err
 		}
 	}
+	return s.allowed(standing, tail, in)
+}
+
+// allowed decides about a message of somebody whose standing is known.
+func (s *sender) allowed(standing standing, tail jetstream.Tail, in *wire.Post) error {
 	if err := s.posts(standing); err != nil {
 		return err
 	}

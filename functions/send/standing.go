@@ -36,13 +36,10 @@ type standing struct {
 // its leader; and what restricts changes the bucket before the log. So a restriction that is not in this answer is not in the log either at
 // the time of the tail: its entry will carry a newer epoch, the conditional append to this tail will fail, and the next try decides anew.
 func (s *sender) standing(ctx context.Context, at seat, tail jetstream.Tail) (standing, error) {
-	if at.conversation.Kind() == subjects.KindDirect {
-		if _, ok := at.conversation.Peer(at.user); !ok {
-			return standing{}, errNoConversation
-		}
-		return standing{role: wire.RoleMember, from: 1, epoch: tail.Epoch}, nil
+	if _, ok := at.conversation.Peer(at.user); !ok && at.conversation.Kind() == subjects.KindDirect {
+		return standing{}, errNoConversation
 	}
-	if known, ok := s.decisions.get(at); ok && known.epoch == tail.Epoch {
+	if known, ok := s.decided(at, tail); ok {
 		return known, nil
 	}
 	member, err := s.store.Member(ctx, at.conversation, at.user)
@@ -66,6 +63,17 @@ func (s *sender) standing(ctx context.Context, at seat, tail jetstream.Tail) (st
 	}
 	s.decisions.put(at, decided)
 	return decided, nil
+}
+
+// decided returns a standing that follows from the conversation's name, or was decided as of the same epoch.
+func (s *sender) decided(at seat, tail jetstream.Tail) (standing, bool) {
+	if _, direct := at.conversation.Peer(at.user); direct {
+		return standing{role: wire.RoleMember, from: 1, epoch: tail.Epoch}, true
+	}
+	if known, ok := s.decisions.get(at); ok && known.epoch == tail.Epoch {
+		return known, true
+	}
+	return standing{}, false
 }
 
 // unavailable gives an error of the store the code that clients see. It is marked unknown: a write may have taken effect.

@@ -43,7 +43,7 @@ var all = []Mutant{
 	},
 	{
 		Name: "early-ack", Lacks: "wait for the store before a send is acknowledged",
-		Edits: []Edit{{
+		Edits: []Edit{{"functions/send/post.go", "	if !known || tail.Seq == 0 {\n		return false\n", "	if true {\n		return false\n"}, {
 			"functions/send/append.go", "		appended, err := s.try(ctx, e, tail)\n",
 			`		if e.draft.Kind == wire.KindMessage {
 			go func() { _, _ = s.try(context.WithoutCancel(ctx), e, tail); s.tails.drop(e.conversation) }()
