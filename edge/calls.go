@@ -3,9 +3,12 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/confab-im/confab/functions"
 	"github.com/confab-im/confab/subjects"
@@ -31,6 +34,7 @@ type calls struct {
 	ids   map[string]struct{}
 	lanes map[string][]*call // what waits behind the call at work; a lane is there while one is
 	work  []*worker          // in no order
+	air   []*call            // those in flight, in no order
 	over  bool               // the socket has ended, and with it all work
 
 	leaving int  // open calls of auth.logout, until they are answered
@@ -45,6 +49,15 @@ type call struct {
 	lane    string // calls of one lane are worked on one after another; "" = beside all others
 	session *session
 	begun   time.Time
+
+	flight functions.Flight
+	state  callState // guarded by calls.mu
+	place  int       // in calls.air; guarded by that mutex
+}
+
+// posts reports whether the call makes an entry of its author's.
+func (c *call) posts() bool {
+	return c.session != nil && c.lane != "" && strings.HasPrefix(c.name, callsOfSend)
 }
 
 // keep copies what is part of the line that the call stands in, which the reader uses again.
@@ -95,7 +108,7 @@ func (s *socket) handle(ctx context.Context, frame wire.Frame, now time.Time) wi
 	default:
 		c.keep()
 		if s.calls.enqueue(c) {
-			s.edge.take(job{s, c})
+			s.start(c)
 		}
 	}
 	return 0
@@ -222,11 +235,22 @@ func (c *calls) leave(w *worker) {
 // stop ends the work on all calls, for the socket has ended.
 func (c *calls) stop() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.over = true
 	for _, w := range c.work {
 		w.cancel()
 	}
+	air := slices.Clone(c.air)
+	c.mu.Unlock()
+	for _, f := range air {
+		f.flight.Abandon()
+	}
+}
+
+// ended reports whether stop was called.
+func (c *calls) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
 }
 
 // rest lets go of the space that past calls took.
@@ -239,6 +263,9 @@ func (c *calls) rest() {
 	if len(c.work) == 0 {
 		c.work = nil
 	}
+	if len(c.air) == 0 {
+		c.air = nil
+	}
 }
 
 // work does a call and then those of its lane that came meanwhile.
@@ -246,16 +273,27 @@ func (s *socket) work(ctx context.Context, w *worker, c *call) {
 	s.calls.enter(w)
 	defer s.calls.leave(w)
 	for ; c != nil; c = s.calls.next(c.lane) {
-		posts := c.lane != "" && strings.HasPrefix(c.name, callsOfSend)
-		if posts {
+		if c.posts() {
 			s.posts(c)
 		}
 		data, err := s.edge.perform(ctx, s, c)
-		if posts {
-			s.posted(c)
-		}
-		s.done(c, data, err, s.say)
+		s.conclude(c, data, err)
 	}
+}
+
+// conclude learns from the answer to a call, and answers it.
+func (s *socket) conclude(c *call, data []byte, err error) {
+	if err == nil && c.session != nil {
+		if c.name == callHeads {
+			s.edge.learnDirects(c.session.user, data)
+		} else {
+			s.edge.touch(c.session.user, subjects.Conversation(c.lane)) // nothing where the lane is no direct conversation
+		}
+	}
+	if c.posts() {
+		s.posted(c)
+	}
+	s.done(c, data, err, s.say)
 }
 
 // done answers a call with write and forgets it. The id is free before the answer is queued: a client may use it again at once.
@@ -287,19 +325,19 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	case c.session != nil && c.name == wire.CallUnwatch:
 		return e.presence.unwatch(s, c.data)
 	}
+	if c.state == landed { // and is in this worker's hands since
+		return c.flight.Finish(ctx)
+	}
+	return e.forward(ctx, c.name, s.caller(c), functions.NewTrace(), c.data, c.begun)
+}
+
+// caller returns who makes a call, as functions know it.
+func (s *socket) caller(c *call) functions.Call {
 	from := functions.Call{Address: s.from()}
 	if c.session != nil {
 		from.User, from.Device, from.Session = c.session.user.name, c.session.device, c.session.id
 	}
-	data, err := e.forward(ctx, c.name, from, functions.NewTrace(), c.data, c.begun)
-	if err == nil && c.session != nil {
-		if c.name == callHeads {
-			e.learnDirects(c.session.user, data)
-		} else {
-			e.touch(c.session.user, subjects.Conversation(c.lane)) // nothing where the lane is no direct conversation
-		}
-	}
-	return data, err
+	return from
 }
 
 // callsOfSend begins the names of the calls that make entries of their author's.
@@ -324,18 +362,31 @@ func (e *Edge) forward(ctx context.Context, name string, from functions.Call, tr
 	if from.User == "" && !method.Anonymous {
 		return nil, errNotYet
 	}
-	// Once for an instance to come up or for a try that is lost, and once for the work.
-	hold, work := e.caller.Times(f, m)
-	deadline := begun.Add(min(max(hold+work, functions.DefaultTimeout), maxCall))
+	deadline := e.deadline(f, m, begun)
 	if !time.Now().Before(deadline) || ctx.Err() != nil {
 		return nil, wire.RetryAfter(wire.Unavailable, retrySoon, "The call waited too long behind others.")
 	}
-	if data == nil {
-		data = []byte("{}")
-	}
+	return e.caller.CallBy(ctx, deadline, f, m, headerOf(from, trace), orEmpty(data))
+}
+
+// deadline returns until when a call may be answered: once the time for an instance to come up or for a try that is lost, and once that for the work.
+func (e *Edge) deadline(f subjects.Function, m subjects.Method, begun time.Time) time.Time {
+	hold, work := e.caller.Times(f, m)
+	return begun.Add(min(max(hold+work, functions.DefaultTimeout), maxCall))
+}
+
+func headerOf(from functions.Call, trace functions.Trace) nats.Header {
 	header := from.Header()
 	header[subjects.HeaderTraceparent] = []string{trace.String()}
-	return e.caller.CallBy(ctx, deadline, f, m, header, data)
+	return header
+}
+
+// orEmpty returns the body of a call that may have none.
+func orEmpty(data []byte) []byte {
+	if data == nil {
+		return []byte("{}")
+	}
+	return data
 }
 
 var errUnknownCall = wire.Errorf(wire.UnknownCall, "No function offers this call to clients.")

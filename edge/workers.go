@@ -30,9 +30,8 @@ type job struct {
 	call   *call
 }
 
-// take has a worker do a call. The socket waits for it in wg.
+// take has a worker do a call, which start has counted in the socket's wg.
 func (e *Edge) take(j job) {
-	j.socket.wg.Add(1)
 	if w := e.workers.wake(); w != nil {
 		w.next <- j
 		return
