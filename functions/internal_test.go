@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -238,4 +239,22 @@ func TestALogLineKnowsItsCall(t *testing.T) {
 	if two["function"] != "send" || two["user"] != "" {
 		t.Errorf("a line outside of a call is %v", two)
 	}
+}
+
+// The timer of a tidy may have run out, so that it cannot be stopped any more, when a drain sends all workers away.
+func TestATidyAfterADrainFindsNobody(t *testing.T) {
+	p := newPool(2, 0)
+	var begun sync.WaitGroup
+	begun.Add(2)
+	for range 2 {
+		p.put("", taskFunc(func() { begun.Done(); begun.Wait() }))
+	}
+	for spare := 0; spare < 2; runtime.Gosched() {
+		p.mu.Lock()
+		spare = len(p.spare)
+		p.mu.Unlock()
+	}
+	p.tidy() // notes that nobody missed the two
+	<-p.drained()
+	p.tidy()
 }

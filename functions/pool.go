@@ -228,6 +228,7 @@ func (p *pool) dismiss(n int) {
 	left := copy(p.spare, p.spare[n:])
 	clear(p.spare[left:])
 	p.spare = p.spare[:left]
+	p.fewest = min(p.fewest, left) // a tidy that has begun to wait while a drain dismisses all finds none
 }
 
 // signal closes idle when the last worker of a drain has ended; work that waits always has a worker.
