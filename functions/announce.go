@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,7 +50,7 @@ func (a *announcer) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := a.nc.FlushWithContext(ctx); err != nil {
+	if err := cmp.Or(a.nc.FlushWithContext(ctx), ctx.Err()); err != nil { // both may be there: who is to end says no up
 		a.stop()
 		return fmt.Errorf("flush subscriptions: %w", err)
 	}

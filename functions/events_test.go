@@ -210,7 +210,7 @@ func TestAnEntryThatFailsIsTriedAgainAndHoldsUpNobody(t *testing.T) {
 			t.Errorf("entry %d was handed over %d times, want %d", seq, n, times)
 		}
 	}
-	if slices.Index(got, 4) > 3 {
+	if good := slices.Index(got, 4); !slices.Contains(got[good+1:], 1) {
 		t.Errorf("the good entry waited for the others: %d", got)
 	}
 	for _, letter := range l.dead(2) {

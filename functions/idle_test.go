@@ -21,7 +21,7 @@ import (
 func sleeper(name subjects.Function, work, look functions.Handler) functions.Function {
 	return functions.Function{
 		Name: name, Description: "Falls asleep",
-		Methods: []functions.Method{{Name: "work", Idempotent: true, Timeout: time.Second}, {Name: "look", Passive: true}},
+		Methods: []functions.Method{{Name: "work", Idempotent: true, Timeout: 20 * time.Second}, {Name: "look", Passive: true}},
 		New: func(context.Context, functions.Env) (functions.Handlers, error) {
 			return functions.Handlers{"work": work, "look": look}, nil
 		},
@@ -100,7 +100,7 @@ func TestAnIdleInstanceLosesNoCallThatComesLate(t *testing.T) {
 			for round := range rounds {
 				data := fmt.Sprintf(`"%d %d"`, i, round)
 				began := time.Now()
-				if got, err := caller.Call(ctxFor(t, 15*time.Second), f.Name, "work", nil, []byte(data)); err != nil || string(got) != data {
+				if got, err := caller.Call(ctxFor(t, time.Minute), f.Name, "work", nil, []byte(data)); err != nil || string(got) != data {
 					t.Errorf("call %s: %s, %v", data, got, err)
 				}
 				mu.Lock()
@@ -148,16 +148,16 @@ func TestAnInstanceStaysWhileItWorksAndLeavesWhileItIsOnlyLookedAt(t *testing.T)
 	eventually(t, "the instance is known", func() bool { return caller.Instances("sleeper") == 1 })
 	worked := make(chan error, 1)
 	go func() {
-		_, err := caller.Call(ctxFor(t, 10*time.Second), "sleeper", "work", nil, nil)
+		_, err := caller.Call(ctxFor(t, time.Minute), "sleeper", "work", nil, nil)
 		worked <- err
 	}()
 	<-began
-	look := func() error {
-		_, err := caller.Call(ctxFor(t, 300*time.Millisecond), "sleeper", "look", nil, nil)
+	look := func(within time.Duration) error {
+		_, err := caller.Call(ctxFor(t, within), "sleeper", "look", nil, nil)
 		return err
 	}
 	for busy := time.Now(); time.Since(busy) < 4*idle; {
-		if err := look(); err != nil {
+		if err := look(30 * time.Second); err != nil {
 			t.Fatalf("it left while a call was at work: %v", err)
 		}
 	}
@@ -174,9 +174,9 @@ func TestAnInstanceStaysWhileItWorksAndLeavesWhileItIsOnlyLookedAt(t *testing.T)
 				t.Errorf("Run returned %v, %s after the last call", err, time.Since(free))
 			}
 		default:
-			_ = look() // as edges do, all the time
+			_ = look(300 * time.Millisecond) // as edges do, all the time
 		}
-		if time.Since(free) > 10*time.Second {
+		if time.Since(free) > 30*time.Second {
 			t.Fatal("it stays as long as it is looked at")
 		}
 	}
