@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"github.com/confab-im/confab/functions"
@@ -13,6 +14,7 @@ import (
 const (
 	methodVerifyMany  subjects.Method = "verify-many"
 	methodMemberships subjects.Method = "memberships"
+	methodHeadsOf     subjects.Method = "heads-of"
 )
 
 // mostPlaced is how many conversations that are not followed yet somebody may bring who is placed together with others.
@@ -23,6 +25,7 @@ type arrivals struct {
 	tokens      together[string, wire.VerifiedToken]
 	memberships together[subjects.User, *[]wire.Membership] // nil where the user has to be asked for alone
 	heads       together[[]subjects.Conversation, map[subjects.Conversation]wire.Seq]
+	lists       together[headsCall, []byte] // nil where the user has to be asked for alone
 }
 
 func (e *Edge) newArrivals() arrivals {
@@ -30,6 +33,7 @@ func (e *Edge) newArrivals() arrivals {
 		tokens:      together[string, wire.VerifiedToken]{edge: e, function: funcAuth, most: wire.MaxTogether, call: e.verifyMany},
 		memberships: together[subjects.User, *[]wire.Membership]{edge: e, function: funcConversations, most: wire.MaxTogether, call: e.membershipsOf},
 		heads:       together[[]subjects.Conversation, map[subjects.Conversation]wire.Seq]{edge: e, function: funcHistory, most: wire.MaxTogether, call: e.headsOf},
+		lists:       together[headsCall, []byte]{edge: e, function: funcHistory, most: wire.MaxTogether, call: e.listsOf},
 	}
 }
 
@@ -141,4 +145,51 @@ func (e *Edge) headsOf(ctx context.Context, lists [][]subjects.Conversation) ([]
 		found[i] = heads
 	}
 	return found, nil
+}
+
+// headsCall is a call of history.heads, and who makes it.
+type headsCall struct {
+	call *call
+	from functions.Call
+}
+
+// listFor asks for the list of a user's conversations: with those of others who ask at the same moment, unless it may be long.
+func (e *Edge) listFor(ctx context.Context, c *call, from functions.Call) ([]byte, error) {
+	var query wire.HeadsQuery
+	_, known := e.caller.Method(funcHistory, methodHeadsOf)
+	if known && wire.Decode(c.data, &query) == nil && query.After == "" && query.Limit >= wire.MaxHeadsTogether && c.session.user.joins() <= wire.MaxHeadsTogether {
+		if answer, err := e.arrivals.lists.ask(ctx, headsCall{c, from}); err != nil || answer != nil {
+			return answer, err
+		}
+	}
+	return e.forward(ctx, c.name, from, functions.NewTrace(), c.data, c.begun)
+}
+
+// headsOfMany is wire.HeadsOf with the answers as they are handed on.
+type headsOfMany struct {
+	Users map[subjects.User]json.RawMessage `json:"users"`
+}
+
+// listsOf answers calls of history.heads.
+func (e *Edge) listsOf(ctx context.Context, calls []headsCall) ([][]byte, error) {
+	if len(calls) == 1 {
+		one := calls[0]
+		answer, err := e.forward(ctx, one.call.name, one.from, functions.NewTrace(), one.call.data, one.call.begun)
+		return [][]byte{answer}, err
+	}
+	if _, err := e.public(ctx, funcHistory, "heads"); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadWithin)
+	defer cancel()
+	query := wire.HeadsOfQuery{Users: make([]subjects.User, len(calls))}
+	for i, c := range calls {
+		query.Users[i] = c.from.User
+	}
+	answer, err := functions.Invoke[wire.HeadsOfQuery, headsOfMany](ctx, e.caller, nil, funcHistory, methodHeadsOf, query)
+	found := make([][]byte, len(calls))
+	for i, u := range query.Users {
+		found[i] = answer.Users[u]
+	}
+	return found, err
 }

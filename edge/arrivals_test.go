@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func TestManySignInAtOnce(t *testing.T) {
 		" with functions of an earlier release": func(t testing.TB) *world {
 			w := sleepingWorld(t)
 			for _, f := range w.functions() {
-				w.start(without(f, methodVerifyMany, methodMemberships))
+				w.start(without(f, methodVerifyMany, methodMemberships, methodHeadsOf))
 			}
 			return w
 		},
@@ -87,6 +88,59 @@ func TestManySignInAtOnce(t *testing.T) {
 			}
 			all.Wait()
 		})
+	}
+}
+
+// Everybody gets their own list, whoever asks at the same moment; who asks for a part of it, or has to be asked for alone, is asked for alone.
+func TestManyAskForTheirLists(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.edge(func(c *Config) { c.Limits = None() })
+	users := make([]string, 90)
+	clients := make([]*client, len(users))
+	for i := range users {
+		users[i] = fmt.Sprintf("u%02d", i)
+		if i%9 == 0 {
+			users[i] = "late" + users[i]
+		}
+		for range i % 4 {
+			w.say("d."+users[i]+".zoe", users[i], "hi")
+		}
+		clients[i] = r.connect(t, w, users[i], "web")
+	}
+	w.mu.Lock()
+	w.paused, w.together = map[string]bool{"heads": true}, nil
+	w.mu.Unlock()
+	var answers []<-chan wire.ServerFrame
+	for i, c := range clients {
+		query := wire.HeadsQuery{}
+		switch i % 9 {
+		case 1:
+			query.After = "d.a.b"
+		case 2:
+			query.Limit = 1
+		}
+		answers = append(answers, c.begin("history.heads", query))
+	}
+	close(w.gate("heads"))
+	for i, answer := range answers {
+		f := <-answer
+		var heads wire.Heads
+		if f.Error != nil || json.Unmarshal(f.OK, &heads) != nil {
+			t.Fatalf("answered %+v", f)
+		}
+		want := 0
+		if i%4 > 0 {
+			want = 1
+		}
+		if len(heads.Conversations) != want || want > 0 && (heads.Conversations[0].Conversation != subjects.Conversation("d."+users[i]+".zoe") || heads.Conversations[0].Head.Seq != wire.Seq(i%4)) {
+			t.Errorf("%s is answered %+v", users[i], heads)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if slices.Max(w.together) < 2 {
+		t.Errorf("nobody was asked for with others: %v", w.together)
 	}
 }
 

@@ -328,6 +328,9 @@ func (e *Edge) perform(ctx context.Context, s *socket, c *call) ([]byte, error) 
 	if c.state == landed { // and is in this worker's hands since
 		return c.flight.Finish(ctx)
 	}
+	if c.session != nil && c.name == callHeads {
+		return e.listFor(ctx, c, s.caller(c))
+	}
 	return e.forward(ctx, c.name, s.caller(c), functions.NewTrace(), c.data, c.begun)
 }
 

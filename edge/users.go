@@ -104,6 +104,13 @@ func (u *user) conversations() []*conversation {
 	return slices.Clone(u.joined)
 }
 
+// joins returns of how many conversations the user is a member here.
+func (u *user) joins() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.joined)
+}
+
 // placeLocked returns where a conversation is among those that the user has joined, or would be.
 func (u *user) placeLocked(id subjects.Conversation) (at int, joined bool) {
 	return slices.BinarySearchFunc(u.joined, id, func(c *conversation, id subjects.Conversation) int { return cmp.Compare(c.id, id) })

@@ -266,14 +266,17 @@ func (w *world) send() functions.Function {
 }
 
 func (w *world) history() functions.Function {
-	return function("history", []functions.Method{{Name: "heads", Public: true}, {Name: "check", Passive: true}, {Name: "fill"}}, functions.Handlers{
-		"heads": functions.Handle(func(_ context.Context, call *functions.Call, _ *wire.HeadsQuery) (wire.Heads, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			var answer wire.Heads
-			for id, log := range w.logs {
-				if _, peer := id.Peer(call.User); peer {
-					answer.Conversations = append(answer.Conversations, wire.ConversationHead{Conversation: id, Head: wire.Head{Seq: wire.Seq(len(log))}})
+	return function("history", []functions.Method{{Name: "heads", Public: true}, {Name: "heads-of"}, {Name: "check", Passive: true}, {Name: "fill"}}, functions.Handlers{
+		"heads": functions.Handle(func(ctx context.Context, call *functions.Call, _ *wire.HeadsQuery) (wire.Heads, error) {
+			defer w.count(ctx, "heads", 1)
+			return w.heads(call.User), nil
+		}),
+		"heads-of": functions.Handle(func(ctx context.Context, _ *functions.Call, in *wire.HeadsOfQuery) (wire.HeadsOf, error) {
+			defer w.count(ctx, "heads", len(in.Users))
+			answer := wire.HeadsOf{Users: map[subjects.User]wire.Heads{}}
+			for _, u := range in.Users {
+				if !strings.HasPrefix(string(u), "late") {
+					answer.Users[u] = w.heads(u)
 				}
 			}
 			return answer, nil
@@ -305,6 +308,18 @@ func (w *world) history() functions.Function {
 			return answer, nil
 		}),
 	})
+}
+
+// heads returns a user's list, of direct conversations alone.
+func (w *world) heads(u subjects.User) (answer wire.Heads) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, log := range w.logs {
+		if _, peer := id.Peer(u); peer {
+			answer.Conversations = append(answer.Conversations, wire.ConversationHead{Conversation: id, Head: wire.Head{Seq: wire.Seq(len(log))}})
+		}
+	}
+	return answer
 }
 
 func (w *world) conversations() functions.Function {

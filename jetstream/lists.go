@@ -111,49 +111,8 @@ func (k kept[V]) compare(c subjects.Conversation) int { return cmp.Compare(k.con
 // of returns the records of a user in ascending order of conversation, which must not be changed, or ErrTooMany for more than 1,024. It sees every
 // change that was acknowledged before, as fresh does.
 func (s *shelves[V]) of(ctx context.Context, u subjects.User) ([]kept[V], error) {
-	stream, pattern := subjects.BucketStream(s.bucket), subjects.BucketSubject(s.bucket, subjects.MembershipsPattern(u))
-	before, known := s.known.get(u)
-	if now := time.Now(); !known || now.Sub(before.whole) >= listTrusted {
-		before = &shelf[V]{whole: now}
-	}
-	var last uint64
-	if !s.s.alone() {
-		var err error
-		if last, err = s.s.lastSequence(ctx, stream); err != nil {
-			return nil, err
-		}
-	}
-	for try := 0; ; try++ {
-		found, upTo, err := s.s.multiLastSince(ctx, stream, []string{pattern}, before.asOf)
-		switch {
-		case err != nil:
-			return nil, err
-		case upTo == 0 && last > 0: // nobody told how far the replica had come
-			if found, err = s.s.eachFromLeader(ctx, stream, []string{pattern}); err != nil {
-				return nil, err
-			}
-			next, err := s.follow(&shelf[V]{}, found, len(pattern)-1)
-			return next.sorted, err
-		case upTo == 0: // there is none
-			s.known.drop(u)
-			return nil, nil
-		case upTo < last:
-			if err := pause(ctx, try); err != nil {
-				return nil, err
-			}
-			continue
-		case upTo < before.asOf: // another stream than before
-			before = &shelf[V]{whole: time.Now()}
-			continue
-		}
-		next, err := s.follow(before, found, len(pattern)-1)
-		if err != nil {
-			return nil, err
-		}
-		next.asOf = upTo
-		s.known.put(u, next, next.cost())
-		return next.sorted, nil
-	}
+	all, err := s.ofMany(ctx, []subjects.User{u})
+	return all[u], err
 }
 
 // follow returns a shelf with what was stored since; prefix is how long the subjects are before the conversation.

@@ -129,6 +129,10 @@ func TestListsSayWhatTheStoreSays(t *testing.T) {
 			}
 		}
 		for name, l := range lists {
+			if round%3 == 0 { // what they know of each is as of different times then
+				agree(t, s, name, l, users[round%2], conversations)
+			}
+			agreeTogether(t, s, name, l, []subjects.User{"ada", "bob", "cyd"}, conversations, 1+round%12)
 			agree(t, s, name, l, users[round%2], conversations)
 		}
 	}

@@ -108,7 +108,7 @@ func internals(t *testing.T, a, _ Target) {
 	ada := register(t, a, "ada")
 	public := call[wire.Welcome](ada, wire.CallHello, wire.Hello{Token: ada.tokens.Token, Device: "web-1"}).Calls
 	for _, internal := range []string{
-		"auth.verify", "auth.verify-many", "auth.revoked", "auth.issue", "auth.invite", "auth.keys", "send.append", "history.check", "history.fill",
+		"auth.verify", "auth.verify-many", "auth.revoked", "auth.issue", "auth.invite", "auth.keys", "send.append", "history.heads-of", "history.check", "history.fill",
 		"conversations.mine", "conversations.memberships", "conversations.enrol", "presence.records",
 	} {
 		if slices.Contains(public, internal) {

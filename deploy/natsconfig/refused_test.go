@@ -55,6 +55,7 @@ var publishing = map[string]string{
 	"im.rpc.conversations.add":         "edge",
 	"im.rpc.conversations.mine":        "edge",
 	"im.rpc.conversations.memberships": "edge",
+	"im.rpc.history.heads-of":          "edge",
 	"im.rpc.conversations.enrol":       "auth",
 	"im.rpc.receipts.mark":             "edge",
 	"im.rpc.presence.set":              "edge",

@@ -42,7 +42,7 @@ type User struct {
 
 // edgeCalls is what edges call for themselves, beside what clients may call.
 var edgeCalls = []string{
-	"auth.verify", "auth.verify-many", "auth.revoked", "history.check", "history.fill", "conversations.mine", "conversations.memberships", "presence.records",
+	"auth.verify", "auth.verify-many", "auth.revoked", "history.heads-of", "history.check", "history.fill", "conversations.mine", "conversations.memberships", "presence.records",
 }
 
 // operatorCalls is what the commands of operators call.

@@ -20,10 +20,11 @@ const Name subjects.Function = "history"
 
 // The methods of the function.
 const (
-	MethodHeads subjects.Method = "heads"
-	MethodPage  subjects.Method = "page"
-	MethodCheck subjects.Method = "check"
-	MethodFill  subjects.Method = "fill"
+	MethodHeads   subjects.Method = "heads"
+	MethodHeadsOf subjects.Method = "heads-of"
+	MethodPage    subjects.Method = "page"
+	MethodCheck   subjects.Method = "check"
+	MethodFill    subjects.Method = "fill"
 )
 
 // DefaultMemory is how many bytes of pages an instance remembers when Config does not say. Of lists it remembers up to a quarter as much beside.
@@ -45,6 +46,8 @@ func Function(c Config) functions.Function {
 		Methods: []functions.Method{
 			{Name: MethodHeads, Description: "Lists the caller's conversations", Public: true, Idempotent: true,
 				Request: wire.HeadsQuery{}, Response: wire.Heads{}},
+			{Name: MethodHeadsOf, Description: "Lists the conversations of many", Idempotent: true,
+				Request: wire.HeadsOfQuery{}, Response: wire.HeadsOf{}},
 			{Name: MethodPage, Description: "Reads a part of a conversation", Public: true, Idempotent: true,
 				Request: wire.PageQuery{}, Response: wire.Page{}},
 			{Name: MethodCheck, Description: "Compares heads with the store", Idempotent: true, Passive: true,
@@ -63,10 +66,11 @@ func Function(c Config) functions.Function {
 				r.pages.Run(ctx)
 			}()
 			return functions.Handlers{
-				MethodHeads: functions.Handle(r.heads),
-				MethodPage:  functions.Handle(r.page),
-				MethodCheck: functions.Handle(r.check),
-				MethodFill:  functions.Handle(r.fill),
+				MethodHeads:   functions.Handle(r.heads),
+				MethodHeadsOf: functions.Handle(r.headsOf),
+				MethodPage:    functions.Handle(r.page),
+				MethodCheck:   functions.Handle(r.check),
+				MethodFill:    functions.Handle(r.fill),
 			}, nil
 		},
 	}

@@ -44,19 +44,28 @@ func (r *reader) list(ctx context.Context, call *functions.Call, in *wire.HeadsQ
 	if err != nil {
 		return answer, err
 	}
-	answer.Conversations = make([]wire.ConversationHead, 0, len(l.members))
+	if answer.Conversations, err = r.shown(ctx, &l); err != nil {
+		return answer, err
+	}
+	return fitHeads(answer), nil
+}
+
+// shown returns what a user sees of what was read.
+func (r *reader) shown(ctx context.Context, l *looks) ([]wire.ConversationHead, error) {
+	shown := make([]wire.ConversationHead, 0, len(l.members))
 	for _, m := range l.members {
 		tail := l.headOf(m.Conversation)
 		if tail != nil && tail.Seq < m.JoinedSeq { // from a replica that was behind, or from before the user came
+			var err error
 			if m, tail, err = r.again(ctx, m); err != nil {
-				return answer, err
+				return nil, err
 			}
 		}
 		if tail != nil && takesPart(m) && tail.Seq >= m.JoinedSeq {
-			answer.Conversations = append(answer.Conversations, head(m, tail, l.marks.Of(m.Conversation), l.titles[m.Conversation]))
+			shown = append(shown, head(m, tail, l.marks.Of(m.Conversation), l.titles[m.Conversation]))
 		}
 	}
-	return fitHeads(answer), nil
+	return shown, nil
 }
 
 // takesPart reports whether a membership is one: not about to begin, and not about to end.
@@ -117,7 +126,7 @@ func (r *reader) look(ctx context.Context, u subjects.User, listed []jetstream.M
 		if h == nil {
 			continue
 		}
-		if own, ok := h.Poster(u); !ok || own.Seq < h.Seq {
+		if mayLag(h, u) {
 			reading = append(reading, l.ids[i])
 		}
 	}
@@ -139,6 +148,12 @@ func (r *reader) look(ctx context.Context, u subjects.User, listed []jetstream.M
 		return l, unavailable("read the list", err)
 	}
 	return l, nil
+}
+
+// mayLag reports whether a user may have read less than a head: its newest entry is not the user's own post.
+func mayLag(h *jetstream.Head, u subjects.User) bool {
+	own, posted := h.Poster(u)
+	return !posted || own.Seq < h.Seq
 }
 
 // cut returns at most limit of the members after a conversation, and whether there are more. They are in ascending order of conversation.

@@ -3,6 +3,7 @@ package history_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -160,8 +161,8 @@ func TestAPageShowsTheTimeOfMembership(t *testing.T) {
 				t.Errorf("%s reads %s: %+v, %v", u, c, p, err)
 			}
 		}
-		if len(w.heads(u)) != 0 {
-			t.Errorf("%s sees %+v", u, w.heads(u))
+		if all := slices.Concat(w.heads(u), w.headsTogether(u)); len(all) != 0 {
+			t.Errorf("%s sees %+v", u, all)
 		}
 	}
 }
@@ -182,6 +183,30 @@ func TestDirectConversationsNeedNoMembership(t *testing.T) {
 			t.Errorf("%s reads %s: %+v, %v", u, c, p, err)
 		}
 	}
+}
+
+// Nobody waits for the long list of another, and one answer is no larger than a message may be.
+func TestLongListsAreLeftOutWhereManyAsk(t *testing.T) {
+	w := newWorld(t, "ada", "bob", "eve")
+	w.post("eve", "d.bob.eve", "hi")
+	var many []jetstream.Member
+	for i := range wire.MaxHeadsTogether {
+		many = append(many, jetstream.Member{Conversation: subjects.Conversation(fmt.Sprintf("g.g%d", i)), User: "ada", Role: wire.RoleMember, JoinedSeq: 1})
+	}
+	if err := w.store.PutMembers(t.Context(), many); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want ...subjects.User) {
+		t.Helper()
+		users := []subjects.User{"ada", "bob", "eve", "nobody"}
+		answer := ask[wire.HeadsOf](w, "", history.Name, history.MethodHeadsOf, wire.HeadsOfQuery{Users: users})
+		if got := slices.Sorted(maps.Keys(answer.Users)); !slices.Equal(got, want) || len(answer.Users["bob"].Conversations) != 1 {
+			t.Errorf("the answer is for %v, want %v", got, want)
+		}
+	}
+	check("ada", "bob", "eve", "nobody")
+	w.post("ada", "d.ada.eve", "one more")
+	check("bob", "eve", "nobody")
 }
 
 func TestCheckAndFill(t *testing.T) {

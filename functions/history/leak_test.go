@@ -6,6 +6,7 @@ import (
 
 	"github.com/confab-im/confab/functions/conversations"
 	"github.com/confab-im/confab/functions/history"
+	"github.com/confab-im/confab/subjects"
 	"github.com/confab-im/confab/subjects/wire"
 )
 
@@ -48,15 +49,17 @@ func TestNothingIsSeenOfOtherTimes(t *testing.T) {
 			}
 		})
 	}
-	all.Go(func() {
-		for !stopped() {
-			for _, h := range w.heads("bob") {
-				mu.Lock()
-				seen[h.Head.Seq]++
-				mu.Unlock()
+	for _, heads := range []func(subjects.User) []wire.ConversationHead{w.heads, w.headsTogether} {
+		all.Go(func() {
+			for !stopped() {
+				for _, h := range heads("bob") {
+					mu.Lock()
+					seen[h.Head.Seq]++
+					mu.Unlock()
+				}
 			}
-		}
-	})
+		})
+	}
 	var times [][2]wire.Seq
 	for range 60 {
 		from := w.member(conversations.MethodAdd, team, "bob")

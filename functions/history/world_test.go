@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -91,9 +92,24 @@ func (w *world) heads(user subjects.User) []wire.ConversationHead {
 	return ask[wire.Heads](w, user, history.Name, history.MethodHeads, wire.HeadsQuery{}).Conversations
 }
 
+// headsTogether is heads of a user who asks with others.
+func (w *world) headsTogether(user subjects.User) []wire.ConversationHead {
+	w.t.Helper()
+	answer := ask[wire.HeadsOf](w, "", history.Name, history.MethodHeadsOf, wire.HeadsOfQuery{Users: []subjects.User{"zoe", user, "bob", user}})
+	all, ok := answer.Users[user]
+	if !ok || all.Next != "" {
+		w.t.Errorf("with others %s is answered %+v, %v", user, all, ok)
+	}
+	return all.Conversations
+}
+
 func (w *world) head(user subjects.User, c subjects.Conversation) wire.ConversationHead {
 	w.t.Helper()
-	for _, h := range w.heads(user) {
+	alone := w.heads(user)
+	if together := w.headsTogether(user); !reflect.DeepEqual(together, alone) {
+		w.t.Errorf("with others %s sees %+v, and alone %+v", user, together, alone)
+	}
+	for _, h := range alone {
 		if h.Conversation == c {
 			return h
 		}

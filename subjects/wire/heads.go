@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/confab-im/confab/subjects"
@@ -23,6 +25,20 @@ func AppendHeads(dst []byte, heads *Heads) []byte {
 		dst = append(append(append(dst, `,"next":"`...), heads.Next...), '"')
 	}
 	return append(dst, '}')
+}
+
+// AppendHeadsOf appends an answer of history.heads-of to dst, as AppendHeads does one of history.heads. Users are what package subjects takes for one.
+func AppendHeadsOf(dst []byte, heads *HeadsOf) []byte {
+	dst = append(dst, `{"users":{`...)
+	for i, u := range slices.Sorted(maps.Keys(heads.Users)) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), u...), `":`...)
+		theirs := heads.Users[u]
+		dst = AppendHeads(dst, &theirs)
+	}
+	return append(dst, `}}`...)
 }
 
 func appendHead(dst []byte, h *ConversationHead) []byte {

@@ -51,6 +51,10 @@ func FuzzHeads(f *testing.F) {
 		if want, err := Marshal(heads); err != nil || !bytes.Equal(answer, want) {
 			t.Fatalf("written as %s, want %s, %v", answer, want, err)
 		}
+		of := HeadsOf{Users: map[subjects.User]Heads{"bob": heads, "ada": {Conversations: []ConversationHead{}}}}
+		if want, err := Marshal(of); err != nil || !bytes.Equal(AppendHeadsOf(nil, &of), want) {
+			t.Fatalf("written as %s, want %s, %v", AppendHeadsOf(nil, &of), want, err)
+		}
 		all, quickly := told(t, answer)
 		if want := []string{fmt.Sprint("d.ada.bob ", seq), "g.team 7"}; !quickly || !slices.Equal(all, want) {
 			t.Errorf("%s: read as %q, quickly: %v", answer, all, quickly)

@@ -79,6 +79,27 @@ type Heads struct {
 	Next          subjects.Conversation `json:"next,omitempty"` // ask again with this as after; empty = all seen
 }
 
+// HeadsOfQuery is the data of history.heads-of, by which an edge asks for the lists of users who asked at the same moment. Clients cannot call it.
+type HeadsOfQuery struct {
+	Users []subjects.User `json:"users"` // at most MaxTogether
+}
+
+// Validate returns an *Error when there are no or too many users.
+func (q *HeadsOfQuery) Validate() error {
+	if len(q.Users) == 0 || len(q.Users) > MaxTogether {
+		return Errorf(BadData, "Give 1 to %d users.", MaxTogether)
+	}
+	return nil
+}
+
+// MaxHeadsTogether is the largest number of conversations in the list of a user whose heads history.heads-of answers with.
+const MaxHeadsTogether = 64
+
+// HeadsOf is the answer to history.heads-of: what history.heads answers each user who has listed at most MaxHeadsTogether conversations, all of them. Who is left out is to ask history.heads.
+type HeadsOf struct {
+	Users map[subjects.User]Heads `json:"users"`
+}
+
 // ConversationHead is one conversation of a user: its newest entry, and how far the user has read.
 type ConversationHead struct {
 	Conversation subjects.Conversation `json:"conversation"`
