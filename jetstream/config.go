@@ -14,7 +14,8 @@ type layoutRecord struct {
 	Partitions int   `json:"partitions"`
 	Replicas   int   `json:"replicas"`
 	DedupeMS   int64 `json:"dedupe_ms"`
-	Restoring  bool  `json:"restoring,omitempty"` // a restore has begun here and has not ended
+	Restoring  bool  `json:"restoring,omitempty"`  // a restore has begun here and has not ended
+	MarksOnce  bool  `json:"marks_once,omitempty"` // nothing is left of the marks that earlier builds kept a second time
 }
 
 // checkLayout reads the layout from the leader. An older one counts as not declared yet, and another number of partitions as too new: what this
@@ -40,7 +41,7 @@ func (s *Store) checkLayout(ctx context.Context) (layoutRecord, error) {
 
 // writeLayout tells Open that all assets are there.
 func (s *Store) writeLayout(ctx context.Context, p Profile) error {
-	want := layoutRecord{Layout: Layout, Partitions: subjects.Partitions, Replicas: p.Replicas, DedupeMS: p.Dedupe.Milliseconds()}
+	want := layoutRecord{Layout: Layout, Partitions: subjects.Partitions, Replicas: p.Replicas, DedupeMS: p.Dedupe.Milliseconds(), MarksOnce: true}
 	if have, err := s.checkLayout(ctx); err == nil && have == want {
 		return nil
 	}

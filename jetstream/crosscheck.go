@@ -26,40 +26,36 @@ type sides[T any] struct {
 	message            uint64
 }
 
-// half is one direction of a pair whose other one has not been read yet.
-type half[T any] struct {
-	value    *T // nil = the note of a removal
+// half is one direction of a membership whose other one has not been read yet.
+type half struct {
+	value    *Member // nil = the note of a removal
 	message  uint64
 	fromUser bool
 }
 
 // with returns both directions of a pair, of which the other one was read later.
-func (h half[T]) with(value *T, message uint64) sides[T] {
+func (h half) with(value *Member, message uint64) sides[Member] {
 	if h.fromUser {
-		return sides[T]{conversation: value, user: h.value, message: max(h.message, message)}
+		return sides[Member]{conversation: value, user: h.value, message: max(h.message, message)}
 	}
-	return sides[T]{conversation: h.value, user: value, message: max(h.message, message)}
+	return sides[Member]{conversation: h.value, user: value, message: max(h.message, message)}
 }
 
-// pairing reads a bucket that has everything in both directions. They are written one after the other, so what is read first of a pair waits for its other
-// direction only for a moment, and memory does not grow with the bucket. A pair that is written again meanwhile is checked again.
-type pairing[T any] struct {
-	look   *look
-	bucket string
-	end    uint64                                      // last sequence of the bucket when its reading began
-	check  func(p pair, have sides[T])                 // a pair
-	alone  func(p pair) bool                           // whether it has one direction only; nil = none has
-	rest   func(ours func(subjects.Conversation) bool) // what is to be said of the conversations of a share when all of their pairs were checked; may be nil
-
-	count int // pairs that have something, as of the beginning
+// pairing reads the memberships, of which both directions are stored, but of direct conversations that of the user alone. They are written one after the
+// other, so what is read first of a pair waits for its other direction only for a moment, and memory does not grow with the bucket. A pair that is written
+// again meanwhile is checked again.
+type pairing struct {
+	look  *look
+	end   uint64 // last sequence of the bucket when its reading began
+	count int    // pairs that have something, as of the beginning
 }
 
 // errWaiting means that more waits for its other direction than is kept in memory.
 var errWaiting = errors.New("too much waits for its other direction")
 
 // read reads the bucket once, or where the directions of too many pairs are far from each other, once for each share of the conversations.
-func (r *pairing[T]) read(ctx context.Context) error {
-	end, err := r.look.s.end(ctx, subjects.BucketStream(r.bucket))
+func (r *pairing) read(ctx context.Context) error {
+	end, err := r.look.s.end(ctx, subjects.BucketStream(subjects.BucketMembers))
 	if err != nil {
 		return err
 	}
@@ -79,32 +75,32 @@ func (r *pairing[T]) read(ctx context.Context) error {
 }
 
 // share reads what the bucket has of one share of the conversations.
-func (r *pairing[T]) share(ctx context.Context, share, shares int) error {
-	l, stream := r.look, subjects.BucketStream(r.bucket)
+func (r *pairing) share(ctx context.Context, share, shares int) error {
+	l, stream := r.look, subjects.BucketStream(subjects.BucketMembers)
 	ours := func(c subjects.Conversation) bool { return c.Partition()%shares == share && l.wanted(c) }
-	waiting := map[pair]half[T]{}
+	waiting := map[pair]half{}
 	_, err := l.s.scan(ctx, stream, 0, func(m *rawMsg) error {
-		c, u, fromUser, err := subjects.ParsePairKey(strings.Clone(m.key(r.bucket)))
+		c, u, fromUser, err := subjects.ParsePairKey(strings.Clone(m.key(subjects.BucketMembers)))
 		if err != nil {
 			if l.only == nil && share == 0 {
-				l.report(Finding{Defect: strange[r.bucket], Message: m.Sequence, Text: "the key " + m.Subject + " is of no user and conversation"})
+				l.report(Finding{Defect: DefectMember, Message: m.Sequence, Text: "the key " + m.Subject + " is of no user and conversation"})
 			}
 			return nil
 		}
 		if !ours(c) {
 			return nil
 		}
-		var value *T
+		var value *Member
 		if !m.gone() {
-			value = new(T)
+			value = new(Member)
 			if err := json.Unmarshal(m.Data, value); err != nil {
-				l.report(Finding{Defect: strange[r.bucket], Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
+				l.report(Finding{Defect: DefectMember, Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
 				return nil
 			}
 		}
 		p := pair{c, u}
-		if r.alone != nil && r.alone(p) {
-			r.take(p, half[T]{fromUser: !fromUser}.with(value, m.Sequence), m.Sequence)
+		if p.direct() {
+			r.take(p, half{fromUser: !fromUser}.with(value, m.Sequence), m.Sequence)
 			return nil
 		}
 		if first, waits := waiting[p]; waits && first.fromUser != fromUser {
@@ -112,7 +108,7 @@ func (r *pairing[T]) share(ctx context.Context, share, shares int) error {
 			r.take(p, first.with(value, m.Sequence), first.message)
 			return nil
 		}
-		if waiting[p] = (half[T]{value, m.Sequence, fromUser}); len(waiting) > l.waiting && shares < subjects.Partitions {
+		if waiting[p] = (half{value, m.Sequence, fromUser}); len(waiting) > l.waiting && shares < subjects.Partitions {
 			return errWaiting
 		}
 		return nil
@@ -123,22 +119,17 @@ func (r *pairing[T]) share(ctx context.Context, share, shares int) error {
 	for p, first := range waiting {
 		r.take(p, first.with(nil, 0), first.message)
 	}
-	if r.rest != nil {
-		r.rest(ours)
-	}
+	l.unknownMembers(ours)
 	return nil
 }
 
 // take checks a pair; first is the older message about it.
-func (r *pairing[T]) take(p pair, have sides[T], first uint64) {
+func (r *pairing) take(p pair, have sides[Member], first uint64) {
 	if (have.conversation != nil || have.user != nil) && first <= r.end { // a pair that was checked before has two newer ones
 		r.count++
 	}
-	r.check(p, have)
+	r.look.member(p, have)
 }
-
-// strange is what a key or a record that nobody can read is reported as.
-var strange = map[string]Defect{subjects.BucketMembers: DefectMember, subjects.BucketCursors: DefectMark}
 
 // conversations compares the records of conversations with what their logs say.
 func (l *look) conversations(ctx context.Context) error {
@@ -185,7 +176,7 @@ func (l *look) conversations(ctx context.Context) error {
 
 // members compares both directions of all memberships, and what the logs say about them.
 func (l *look) members(ctx context.Context) error {
-	r := pairing[Member]{look: l, bucket: subjects.BucketMembers, check: l.member, alone: pair.direct, rest: l.unknownMembers}
+	r := pairing{look: l}
 	err := r.read(ctx)
 	l.audit.Memberships = r.count
 	return err
@@ -297,37 +288,45 @@ func (m *Member) same(other *Member) bool {
 	return a == b
 }
 
-// marks compares both directions of all marks, and the marks with the newest entries.
+// marks compares all marks with the newest entries. What earlier builds kept of them a second time is read by nobody, and no news.
 func (l *look) marks(ctx context.Context) error {
-	r := pairing[Cursor]{look: l, bucket: subjects.BucketCursors, check: l.mark} // none is ever removed
-	err := r.read(ctx)
-	l.audit.Marks = r.count
+	stream := subjects.BucketStream(subjects.BucketCursors)
+	end, err := l.s.end(ctx, stream)
+	if err != nil {
+		return err
+	}
+	_, err = l.s.scan(ctx, stream, 0, func(m *rawMsg) error {
+		c, u, fromUser, err := subjects.ParsePairKey(m.key(subjects.BucketCursors))
+		switch {
+		case err != nil && l.only == nil:
+			l.report(Finding{Defect: DefectMark, Message: m.Sequence, Text: "the key " + m.Subject + " is of no user and conversation"})
+			return nil
+		case err != nil, !fromUser, m.gone(), !l.wanted(c):
+			return nil
+		}
+		var mark Cursor
+		if err := json.Unmarshal(m.Data, &mark); err != nil {
+			l.report(Finding{Defect: DefectMark, Conversation: c, User: u, Message: m.Sequence, Text: "its record cannot be read: " + err.Error()})
+			return nil
+		}
+		if m.Sequence <= end.Last { // what has risen meanwhile comes again
+			l.audit.Marks++
+		}
+		l.mark(pair{c, u}, mark, m.Sequence)
+		return nil
+	})
 	return err
 }
 
-// mark compares the two directions of the marks of one user in a conversation, and both with its newest entry.
-func (l *look) mark(p pair, have sides[Cursor]) {
+// mark compares the marks of a user in a conversation with its newest entry.
+func (l *look) mark(p pair, mark Cursor, message uint64) {
 	head := wire.Mark{}
 	if a := l.accounts[p.conversation]; a != nil {
 		head = a.head
 	}
-	report := func(d Defect, unfinished bool, format string, args ...any) {
-		l.report(Finding{Defect: d, Conversation: p.conversation, User: p.user, Message: have.message, Unfinished: unfinished, Text: fmt.Sprintf(format, args...)})
-	}
-	for _, mark := range []*Cursor{have.conversation, have.user} {
-		if mark != nil && !mark.within(head) {
-			report(DefectMark, false, "it has read %d with %d messages and received %d, of %d with %d", mark.Read.Seq, mark.Read.Count, mark.Delivered, head.Seq, head.Count)
-			break
-		}
-	}
-	switch x, y := have.conversation, have.user; {
-	case x == nil && y == nil:
-	case y == nil:
-		report(DefectMarkSides, true, "there is a mark in the conversation, and none of the user")
-	case x == nil || x.Read.Seq < y.Read.Seq || x.Delivered < y.Delivered: // the conversation's is written first
-		report(DefectMarkSides, false, "the user's mark is beyond that in the conversation")
-	case *x != *y:
-		report(DefectMarkSides, true, "the user's mark is behind that in the conversation")
+	if !mark.within(head) {
+		l.report(Finding{Defect: DefectMark, Conversation: p.conversation, User: p.user, Message: message,
+			Text: fmt.Sprintf("it has read %d with %d messages and received %d, of %d with %d", mark.Read.Seq, mark.Read.Count, mark.Delivered, head.Seq, head.Count)})
 	}
 }
 

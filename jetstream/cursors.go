@@ -15,6 +15,12 @@ type Cursor struct {
 	Delivered wire.Seq  `json:"delivered,omitempty"`
 }
 
+// StoredCursor is a Cursor that was read, or the absence of one.
+type StoredCursor struct {
+	Cursor
+	revision uint64 // 0 = there was none
+}
+
 // raise returns the higher of both marks, and whether that is more than c has.
 func (c Cursor) raise(to Cursor) (Cursor, bool) {
 	higher := c
@@ -25,43 +31,33 @@ func (c Cursor) raise(to Cursor) (Cursor, bool) {
 	return higher, higher != c
 }
 
-// RaiseCursor raises the marks of a user to at least the given ones and returns what they are now. It writes both directions, each by
-// compare-and-set, and may be repeated; racing devices end at the highest marks.
+// RaiseCursor raises the marks of a user to at least the given ones and returns what they are now. It writes by compare-and-set, and may be repeated; racing
+// devices end at the highest marks.
 func (s *Store) RaiseCursor(ctx context.Context, c subjects.Conversation, u subjects.User, to Cursor) (Cursor, error) {
-	seenFromUser, seenFromConversation := subjects.CursorKey(u, c), subjects.ReaderKey(c, u)
-	found, err := s.matching(ctx, subjects.BucketCursors, seenFromUser, seenFromConversation)
-	if err != nil {
+	// From any replica: what is known may be old, since the marks only rise, and at worst a needless write is refused.
+	msg, err := s.lastDirect(ctx, subjects.BucketStream(subjects.BucketCursors), subjects.BucketSubject(subjects.BucketCursors, subjects.CursorKey(u, c)))
+	var known StoredCursor
+	if err == nil {
+		known.revision = msg.Sequence
+		if !msg.gone() {
+			err = decode(msg, &known.Cursor)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Cursor{}, fmt.Errorf("read the cursor of %s in %s: %w", u, c, err)
 	}
-	known := map[string]*rawMsg{}
-	for _, msg := range found {
-		known[msg.key(subjects.BucketCursors)] = msg
-	}
-	// The conversation's side first: whoever learns the answer finds it in the lists of readers too.
-	if _, err := s.raiseKey(ctx, seenFromConversation, known[seenFromConversation], to); err != nil {
-		return Cursor{}, err
-	}
-	return s.raiseKey(ctx, seenFromUser, known[seenFromUser], to)
+	return s.RaiseFrom(ctx, c, u, known, to)
 }
 
-// raiseKey raises one record. What is known of it may be old: the marks only rise, so at worst a needless write is refused.
-func (s *Store) raiseKey(ctx context.Context, key string, known *rawMsg, to Cursor) (Cursor, error) {
-	var (
-		have     Cursor
-		revision uint64
-	)
-	if known != nil {
-		if err := decode(known, &have); err != nil {
-			return Cursor{}, err
-		}
-		revision = known.Sequence
-	}
+// RaiseFrom is RaiseCursor for who has read the marks before, which may have risen since.
+func (s *Store) RaiseFrom(ctx context.Context, c subjects.Conversation, u subjects.User, known StoredCursor, to Cursor) (Cursor, error) {
+	key, have := subjects.CursorKey(u, c), known
 	for try := range raiseTries {
 		higher, raised := have.raise(to)
 		if !raised {
-			return have, nil
+			return have.Cursor, nil
 		}
-		_, err := s.update(ctx, subjects.BucketCursors, key, higher, revision, 0)
+		_, err := s.update(ctx, subjects.BucketCursors, key, higher, have.revision, 0)
 		if err == nil {
 			return higher, nil
 		}
@@ -71,8 +67,7 @@ func (s *Store) raiseKey(ctx context.Context, key string, known *rawMsg, to Curs
 		if err := pause(ctx, try); err != nil {
 			return Cursor{}, err
 		}
-		have = Cursor{}
-		if revision, err = s.readKey(ctx, subjects.BucketCursors, key, &have); err != nil && !errors.Is(err, ErrNotFound) {
+		if have, err = s.Cursor(ctx, c, u); err != nil {
 			return Cursor{}, err
 		}
 	}
@@ -80,12 +75,13 @@ func (s *Store) raiseKey(ctx context.Context, key string, known *rawMsg, to Curs
 }
 
 // Cursor returns the marks of a user from the leader; a user without marks has the zero Cursor.
-func (s *Store) Cursor(ctx context.Context, c subjects.Conversation, u subjects.User) (Cursor, error) {
-	var cursor Cursor
-	_, err := s.readKey(ctx, subjects.BucketCursors, subjects.CursorKey(u, c), &cursor)
+func (s *Store) Cursor(ctx context.Context, c subjects.Conversation, u subjects.User) (StoredCursor, error) {
+	var cursor StoredCursor
+	revision, err := s.readKey(ctx, subjects.BucketCursors, subjects.CursorKey(u, c), &cursor.Cursor)
 	if errors.Is(err, ErrNotFound) {
 		err = nil
 	}
+	cursor.revision = revision
 	return cursor, err
 }
 
@@ -112,10 +108,15 @@ func (s *Store) Cursors(ctx context.Context, u subjects.User, conversations []su
 	return cursors, nil
 }
 
-// Readers returns the marks of all users in a conversation. It costs one request for up to 1,024 of them, and one more for each further
-// 1,024 and for their names.
-func (s *Store) Readers(ctx context.Context, c subjects.Conversation) (map[subjects.User]Cursor, error) {
-	found, err := s.fresh(ctx, subjects.BucketCursors, subjects.ReadersPattern(c))
+// Readers returns the marks of users in a conversation; those without marks are left out. It costs one request for every 1,024.
+func (s *Store) Readers(ctx context.Context, c subjects.Conversation, users []subjects.User) (map[subjects.User]Cursor, error) {
+	keys := make([]string, len(users))
+	of := make(map[string]subjects.User, len(users))
+	for i, u := range users {
+		keys[i] = subjects.CursorKey(u, c)
+		of[keys[i]] = u
+	}
+	found, err := s.fresh(ctx, subjects.BucketCursors, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("read the readers of %s: %w", c, err)
 	}
@@ -125,7 +126,7 @@ func (s *Store) Readers(ctx context.Context, c subjects.Conversation) (map[subje
 		if err := decode(msg, &cursor); err != nil {
 			return nil, err
 		}
-		readers[lastToken(msg.Subject)] = cursor
+		readers[of[msg.key(subjects.BucketCursors)]] = cursor
 	}
 	return readers, nil
 }

@@ -48,7 +48,8 @@ func declare(ctx context.Context, nc *nats.Conn, p Profile, expected error) erro
 	}
 	defer s.Close()
 	// Nothing is touched when a newer release was here, not even the assets that look the same.
-	if _, err := s.checkLayout(ctx); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDeclared) && !errors.Is(err, expected) {
+	before, err := s.checkLayout(ctx)
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDeclared) && !errors.Is(err, expected) {
 		return fmt.Errorf("declare the store: %w", err)
 	}
 	if err := checkOverlap(ctx, js); err != nil {
@@ -68,6 +69,11 @@ func declare(ctx context.Context, nc *nats.Conn, p Profile, expected error) erro
 	}
 	if err := errors.Join(failures...); err != nil {
 		return err
+	}
+	if before.Layout > 0 && !before.Restoring && !before.MarksOnce {
+		if err := s.forgetFormerCursors(ctx); err != nil {
+			return fmt.Errorf("declare the store: %w", err)
+		}
 	}
 	return s.writeLayout(ctx, p)
 }

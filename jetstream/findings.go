@@ -31,14 +31,13 @@ const (
 	DefectMember       Defect = "member"       // a membership differs from what the log says
 	DefectListing      Defect = "listing"      // the two directions of a membership differ
 	DefectMark         Defect = "mark"         // a mark is beyond the newest entry, or its count cannot be
-	DefectMarkSides    Defect = "mark-sides"   // the two directions of a mark differ
 )
 
 // Defects returns all of them.
 func Defects() []Defect {
 	return []Defect{
 		DefectForeign, DefectHole, DefectOrder, DefectCount, DefectEpoch, DefectPointers, DefectPosters, DefectSpent, DefectBody, DefectErased, DefectKept,
-		DefectAmends, DefectConversation, DefectMember, DefectListing, DefectMark, DefectMarkSides,
+		DefectAmends, DefectConversation, DefectMember, DefectListing, DefectMark,
 	}
 }
 

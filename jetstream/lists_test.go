@@ -68,8 +68,8 @@ func agree(t *testing.T, s *jetstream.Store, name string, l *jetstream.Lists, u 
 			t.Fatalf("memory %s: the head of %s is %+v, want %+v", name, c, heads[i], tail.Head())
 		}
 		cursor, err := s.Cursor(ctx, c, u)
-		if err != nil || marks.Of(c) != cursor {
-			t.Fatalf("memory %s: %s has read %+v of %s, want %+v, %v", name, u, marks.Of(c), c, cursor, err)
+		if err != nil || marks.Of(c) != cursor.Cursor {
+			t.Fatalf("memory %s: %s has read %+v of %s, want %+v, %v", name, u, marks.Of(c), c, cursor.Cursor, err)
 		}
 	}
 }

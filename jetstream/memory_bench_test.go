@@ -62,10 +62,7 @@ func BenchmarkMemory(b *testing.B) {
 		}},
 		{"cursors", func(i int) []*nats.Msg {
 			c, u, v := conversation(i)
-			return []*nats.Msg{
-				record(subjects.BucketCursors, subjects.CursorKey(u, c)), record(subjects.BucketCursors, subjects.ReaderKey(c, u)),
-				record(subjects.BucketCursors, subjects.CursorKey(v, c)), record(subjects.BucketCursors, subjects.ReaderKey(c, v)),
-			}
+			return []*nats.Msg{record(subjects.BucketCursors, subjects.CursorKey(u, c)), record(subjects.BucketCursors, subjects.CursorKey(v, c))}
 		}},
 	} {
 		var batch []*nats.Msg

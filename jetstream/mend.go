@@ -78,7 +78,8 @@ type Mender struct {
 	peopled  map[subjects.Conversation]bool // conversations with a member when members were copied
 	founders map[pair]Member                // members from the beginning that came after that
 	decided  map[pair]*Member               // what a membership is to be; nil = none
-	marks    map[pair]sides[Cursor]         // those whose directions differ
+	twice    bool                           // the copy may have marks that an earlier build kept a second time
+	marks    map[pair]sides[Cursor]         // of such a copy, those whose directions differ
 	raised   map[pair]wire.Mark             // marks that a membership begins with
 	marked   map[pair]bool                  // those of them for which there is a record
 	amends   []Stored
@@ -113,6 +114,8 @@ func (m *Mender) Look(stream string, msg Stored) error {
 		return nil
 	}
 	switch stream {
+	case subjects.BucketStream(subjects.BucketConfig):
+		return m.lookConfig(raw)
 	case subjects.BucketStream(subjects.BucketConversations):
 		m.records[subjects.Conversation(raw.key(subjects.BucketConversations))] = true
 	case subjects.BucketStream(subjects.BucketMembers):
@@ -127,10 +130,13 @@ func (m *Mender) Look(stream string, msg Stored) error {
 		if err != nil {
 			return err
 		}
-		if _, ok := m.raised[p]; ok {
+		if _, ok := m.raised[p]; ok && fromUser {
 			m.marked[p] = true
 		}
-		// Both directions are written one after the other, so few wait for the other one.
+		if !m.twice {
+			return nil
+		}
+		// Both directions were written one after the other, so few wait for the other one.
 		both := m.marks[p].with(have, fromUser)
 		if both.conversation != nil && both.user != nil && *both.conversation == *both.user {
 			delete(m.marks, p)
@@ -139,6 +145,17 @@ func (m *Mender) Look(stream string, msg Stored) error {
 		}
 	}
 	return nil
+}
+
+// lookConfig notes what the layout says about the rest.
+func (m *Mender) lookConfig(raw *rawMsg) error {
+	if raw.key(subjects.BucketConfig) != subjects.LayoutKey {
+		return nil
+	}
+	var layout layoutRecord
+	err := decode(raw, &layout)
+	m.twice = !layout.MarksOnce
+	return err
 }
 
 // LookLater reads a message of a stream of CopyAgain that was copied after all others.
@@ -178,7 +195,7 @@ func (s sides[T]) with(value *T, fromUser bool) sides[T] {
 	return s
 }
 
-// readPair reads a record of a bucket that has everything in both directions.
+// readPair reads a record that stands under a conversation and a user, in one direction or the other.
 func readPair[T any](bucket string, raw *rawMsg) (p pair, value *T, fromUser bool, err error) {
 	p.conversation, p.user, fromUser, err = subjects.ParsePairKey(raw.key(bucket))
 	if err == nil {

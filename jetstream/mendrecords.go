@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,10 +109,10 @@ func (m *Mender) mendMember(raw *rawMsg) (next any, keep bool, err error) {
 	return want, true, nil
 }
 
-// mendMark returns a mark that is not beyond the newest entry, and the same in both directions.
+// mendMark returns a mark that is not beyond the newest entry. What an earlier build kept a second time is left out; where that was higher it has raised the mark.
 func (m *Mender) mendMark(raw *rawMsg) (next any, keep bool, err error) {
-	p, have, _, err := readPair[Cursor](subjects.BucketCursors, raw)
-	if err != nil {
+	p, have, fromUser, err := readPair[Cursor](subjects.BucketCursors, raw)
+	if err != nil || !fromUser {
 		return nil, false, err
 	}
 	mark := m.markOf(p, *have)
@@ -214,34 +213,31 @@ func (m *Mender) Rest(stream string) ([]Stored, error) {
 	return all, failure
 }
 
-// restMarks returns marks of which one direction is missing, and those that memberships begin with which nobody has marked yet.
+// restMarks returns the marks that are missing: those that memberships begin with which nobody has marked yet, and those of which there is only what an earlier
+// build kept a second time.
 func (m *Mender) restMarks() ([]Stored, error) {
-	var all []Stored
-	add := func(key string, mark Cursor) error {
-		data, err := json.Marshal(mark)
-		all = append(all, Stored{Subject: subjects.BucketSubject(subjects.BucketCursors, key), Data: data})
-		return err
-	}
+	missing := map[pair]bool{}
 	for p, have := range m.marks {
-		mark := m.markOf(p, Cursor{})
-		var err error
-		switch {
-		case mark == (Cursor{}):
-		case have.conversation == nil:
-			err = add(subjects.ReaderKey(p.conversation, p.user), mark)
-		case have.user == nil:
-			err = add(subjects.CursorKey(p.user, p.conversation), mark)
-		}
-		if err != nil {
-			return nil, err
+		if have.user == nil {
+			missing[p] = true
 		}
 	}
 	for p := range m.raised {
-		if mark := m.markOf(p, Cursor{}); !m.marked[p] && mark != (Cursor{}) {
-			if err := errors.Join(add(subjects.ReaderKey(p.conversation, p.user), mark), add(subjects.CursorKey(p.user, p.conversation), mark)); err != nil {
-				return nil, err
-			}
+		if !m.marked[p] {
+			missing[p] = true
 		}
+	}
+	var all []Stored
+	for p := range missing {
+		mark := m.markOf(p, Cursor{})
+		if mark == (Cursor{}) {
+			continue
+		}
+		data, err := json.Marshal(mark)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Stored{Subject: subjects.BucketSubject(subjects.BucketCursors, subjects.CursorKey(p.user, p.conversation)), Data: data})
 	}
 	m.mended.Marks += len(all)
 	return all, nil

@@ -88,7 +88,6 @@ func (d Seed) records(tail Tail) (all []*nats.Msg, err error) {
 	}
 	for _, u := range d.Readers {
 		mark := Cursor{Read: tail.Mark(), Delivered: tail.Seq}
-		put(subjects.BucketCursors, subjects.ReaderKey(d.Conversation, u), mark)
 		put(subjects.BucketCursors, subjects.CursorKey(u, d.Conversation), mark)
 	}
 	return all, err

@@ -20,7 +20,7 @@ const (
 	lookPause    = time.Second // between two looks: longer than what is under way between two writes takes
 	readersAtOne = 2           // partitions that are read at once
 	maxFindings  = 1000        // that an audit names; it counts all
-	waitingPairs = 250_000     // pairs of a bucket of which one direction may wait in memory for the other; beyond, the bucket is read more than once
+	waitingPairs = 250_000     // memberships of which one direction may wait in memory for the other; beyond, their bucket is read more than once
 )
 
 // Audit is what Verify found.
@@ -181,7 +181,7 @@ type look struct {
 	only       func(subjects.Conversation) bool // nil = all
 	partitions []int
 	progress   func(uint64)
-	waiting    int // pairs of a bucket of which one direction may wait in memory for the other
+	waiting    int // memberships of which one direction may wait in memory for the other
 
 	mu       sync.Mutex // guards what follows while partitions are read at once
 	found    []Finding

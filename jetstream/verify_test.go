@@ -177,17 +177,10 @@ var doctored = []struct {
 	}},
 	{"a membership is not listed", jetstream.DefectListing, func(d doctor, _ *writer) { d.remove(subjects.BucketMembers, subjects.MembershipKey("bob", d.c)) }},
 	{"a mark beyond the newest entry", jetstream.DefectMark, func(d doctor, _ *writer) {
-		for _, key := range []string{subjects.ReaderKey(d.c, "bob"), subjects.CursorKey("bob", d.c)} {
-			d.put(subjects.BucketCursors, key, `{"read":{"seq":500,"count":80}}`)
-		}
+		d.put(subjects.BucketCursors, subjects.CursorKey("bob", d.c), `{"read":{"seq":500,"count":80}}`)
 	}},
 	{"a mark with a count that cannot be", jetstream.DefectMark, func(d doctor, _ *writer) {
-		for _, key := range []string{subjects.ReaderKey(d.c, "bob"), subjects.CursorKey("bob", d.c)} {
-			d.put(subjects.BucketCursors, key, `{"read":{"seq":90,"count":3}}`)
-		}
-	}},
-	{"the user has read more than the conversation knows", jetstream.DefectMarkSides, func(d doctor, _ *writer) {
-		d.put(subjects.BucketCursors, subjects.CursorKey("bob", d.c), `{"read":{"seq":90,"count":81}}`)
+		d.put(subjects.BucketCursors, subjects.CursorKey("bob", d.c), `{"read":{"seq":90,"count":3}}`)
 	}},
 }
 

@@ -56,14 +56,14 @@ func MembershipKey(u User, c Conversation) string { return "u." + string(u) + ".
 // MembershipsPattern returns the pattern of all memberships of a user.
 func MembershipsPattern(u User) string { return "u." + string(u) + ".>" }
 
-// CursorKey returns the key, in IM_CURSORS, of a user's marks seen from the user.
+// CursorKey returns the key, in IM_CURSORS, of a user's marks in a conversation.
 func CursorKey(u User, c Conversation) string { return "u." + string(u) + "." + string(c) }
 
-// ReaderKey returns the key, in IM_CURSORS, of a user's marks seen from the conversation.
-func ReaderKey(c Conversation, u User) string { return "c." + string(c) + "." + string(u) }
+// CursorsPattern returns the pattern of all marks of a user.
+func CursorsPattern(u User) string { return MembershipsPattern(u) }
 
-// ReadersPattern returns the pattern of all marks in a conversation.
-func ReadersPattern(c Conversation) string { return "c." + string(c) + ".*" }
+// FormerCursors is the pattern of the keys, in IM_CURSORS, under which earlier builds kept every mark a second time, c.<conversation>.<user>. Nobody reads them.
+const FormerCursors = "c.>"
 
 // LeaseKey returns the key, in IM_PRESENCE, of an edge's lease.
 func LeaseKey(e Edge) string { return "e." + string(e) }

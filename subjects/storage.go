@@ -44,6 +44,9 @@ func RestoreStream(stream string) string { return "$JS.API.STREAM.RESTORE." + st
 // RestoreChunks returns the pattern of the subjects to which the pieces of a copy are sent.
 func RestoreChunks(stream string) string { return "$JS.SNAPSHOT.RESTORE." + stream + ".*" }
 
+// PurgeStream returns the subject of a request to remove messages of a stream; which ones stands in its body.
+func PurgeStream(stream string) string { return "$JS.API.STREAM.PURGE." + stream }
+
 // DeleteStream returns the subject of a request to delete a stream.
 func DeleteStream(stream string) string { return "$JS.API.STREAM.DELETE." + stream }
 

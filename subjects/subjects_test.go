@@ -71,8 +71,7 @@ func TestSubjectsAreWhatTheProtocolSays(t *testing.T) {
 		MembershipKey("ada", "g.general"):     "u.ada.g.general",
 		MembershipsPattern("ada"):             "u.ada.>",
 		CursorKey("ada", "d.ada.bob"):         "u.ada.d.ada.bob",
-		ReaderKey("d.ada.bob", "ada"):         "c.d.ada.bob.ada",
-		ReadersPattern("d.ada.bob"):           "c.d.ada.bob.*",
+		PurgeStream("KV_IM_CURSORS"):          "$JS.API.STREAM.PURGE.KV_IM_CURSORS",
 		LeaseKey("e1"):                        "e.e1",
 		DeviceKey("ada", "web-1"):             "s.ada.web-1",
 		DevicesPattern("ada"):                 "s.ada.*",
@@ -111,7 +110,7 @@ func TestPatternsMatchTheirSubjectsOnly(t *testing.T) {
 		BucketSubject(BucketMembers, ">"):    {BucketSubject(BucketMembers, "u.ada.g.a")},
 		MembersPattern("g.a"):                {MemberKey("g.a", "ada")},
 		MembershipsPattern("ada"):            {MembershipKey("ada", "g.a"), MembershipKey("ada", "d.ada.bob")},
-		ReadersPattern("d.ada.bob"):          {ReaderKey("d.ada.bob", "ada")},
+		CursorsPattern("ada"):                {CursorKey("ada", "g.a"), CursorKey("ada", "d.ada.bob")},
 		BucketSubject(BucketPresence, "e.*"): {BucketSubject(BucketPresence, LeaseKey("e1"))},
 	}
 	for pattern, matched := range subjects {

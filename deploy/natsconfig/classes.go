@@ -42,7 +42,7 @@ var records = map[string]string{
 	"conversations":     subjects.BucketSubject(subjects.BucketConversations, ">"),
 	"members":           subjects.BucketSubject(subjects.BucketMembers, ">"),
 	"listings":          subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipsPattern("*")),
-	"cursors":           subjects.BucketSubject(subjects.BucketCursors, ">"),
+	"cursors":           subjects.BucketSubject(subjects.BucketCursors, subjects.CursorsPattern("*")),
 	"amends":            subjects.BucketSubject(subjects.BucketAmends, ">"),
 	"pages":             subjects.BucketSubject(subjects.BucketPages, ">"),
 	"sessions":          subjects.BucketSubject(subjects.BucketSessions, ">"),

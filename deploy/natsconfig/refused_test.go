@@ -82,6 +82,7 @@ var publishing = map[string]string{
 	"$KV.IM_MEMBERS.c.g.x.ada":             "conversations",
 	"$KV.IM_MEMBERS.u.ada.d.ada.bob":       "conversations send",
 	"$KV.IM_CURSORS.u.ada.g.x":             "conversations receipts send",
+	"$KV.IM_CURSORS.c.g.x.ada":             nobody,
 	"$KV.IM_AMENDS.g.x.0":                  "send",
 	"$KV.IM_PAGES.g.x.0":                   "history",
 	"$KV.IM_PRESENCE.u.ada":                "presence",
@@ -122,6 +123,7 @@ var publishing = map[string]string{
 	"$JS.API.STREAM.MSG.DELETE.KV_IM_MEMBERS":                    "conversations",
 	"$JS.API.STREAM.MSG.DELETE.KV_IM_PAGES":                      "history send",
 	"$JS.API.STREAM.PURGE.KV_IM_PAGES":                           nobody,
+	"$JS.API.STREAM.PURGE.KV_IM_CURSORS":                         "deployer operator restore", // what earlier builds left there
 	"$JS.API.STREAM.MSG.DELETE.KV_IM_USERS":                      nobody,
 	"$JS.API.STREAM.CREATE.IM_MESSAGES_00":                       "deployer operator restore",
 	"$JS.API.STREAM.UPDATE.KV_IM_USERS":                          "deployer operator restore",

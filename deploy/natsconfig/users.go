@@ -246,7 +246,8 @@ func declaring() []string {
 	for _, stream := range everyStream() {
 		publish = append(publish, subjects.CreateStream(stream), subjects.UpdateStream(stream), subjects.StreamInfo(stream))
 	}
-	return publish
+	// What earlier builds left there. Whoever may change what a stream keeps can empty it anyway.
+	return append(publish, subjects.PurgeStream(subjects.BucketStream(subjects.BucketCursors)))
 }
 
 func (t *table) addDeployer() error {

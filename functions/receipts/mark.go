@@ -25,7 +25,7 @@ func (s *service) mark(ctx context.Context, call *functions.Call, in *wire.MarkQ
 	if err != nil {
 		return wire.Marked{}, codeOf(err)
 	}
-	have := standing(call.User, tail, cursor)
+	have := standing(call.User, tail, cursor.Cursor)
 	var raise jetstream.Cursor
 	if read := min(in.Read, tail.Seq); read > have.Read.Seq {
 		if raise.Read, err = s.markAt(ctx, in.Conversation, tail, read); err != nil {
@@ -36,10 +36,11 @@ func (s *service) mark(ctx context.Context, call *functions.Call, in *wire.MarkQ
 		raise.Delivered = delivered
 	}
 	if raise != (jetstream.Cursor{}) {
-		if cursor, err = s.store.RaiseCursor(ctx, in.Conversation, call.User, raise); err != nil {
+		raised, err := s.store.RaiseFrom(ctx, in.Conversation, call.User, cursor, raise)
+		if err != nil {
 			return wire.Marked{}, codeOf(err)
 		}
-		have = standing(call.User, tail, cursor)
+		have = standing(call.User, tail, raised)
 		s.announce(ctx, in.Conversation, call.User, tail.Epoch, have)
 	}
 	answer := wire.Marked{Read: have.Read}

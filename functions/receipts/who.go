@@ -36,7 +36,11 @@ func (s *service) who(ctx context.Context, call *functions.Call, in *wire.Reader
 	if err != nil {
 		return answer, err
 	}
-	cursors, err := s.store.Readers(ctx, in.Conversation)
+	users := make([]subjects.User, len(members))
+	for i, m := range members {
+		users[i] = m.User
+	}
+	cursors, err := s.store.Readers(ctx, in.Conversation, users)
 	if err != nil {
 		return answer, codeOf(err)
 	}
