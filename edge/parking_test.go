@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/confab-im/confab/subjects/wire"
 )
@@ -166,6 +167,7 @@ func TestWhatAClientReadsLateComesWhole(t *testing.T) {
 		})
 		s.ping()
 		pinged := false
+		_ = conn.SetDeadline(time.Now().Add(2 * patience)) // to say all that took its time
 		for want := wire.Seq(2); want <= entries+1; {
 			kind, payload := serverFrame(t, conn)
 			if kind == pingFrame {
