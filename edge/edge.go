@@ -43,6 +43,7 @@ type Edge struct {
 	arrivals      arrivals
 	users         users
 	conversations conversations
+	heard         heard
 	presence      presence
 	searches      searches
 

@@ -61,6 +61,7 @@ func (f *fanOut) route(ctx context.Context, msg *nats.Msg) {
 	live := liveEntry{id, entry{header.Seq, header.Kind, header.From, msg.Data}}
 	select {
 	case f.lanes[hash(id)%uint32(len(f.lanes))] <- live:
+		f.edge.heard.note(id, msg)
 	case <-ctx.Done():
 	}
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/confab-im/confab/functions"
@@ -26,7 +27,7 @@ func (e *Edge) unsure(reason string) {
 }
 
 // watchHeads compares the heads of the conversations that are followed here with the store until ctx ends: all the time those of which
-// something was stored, and everything after a doubt. This is what finds a lost live copy when no other follows it.
+// something may have been stored that did not come, and everything after a doubt. This is what finds a lost live copy when no other follows it.
 func (e *Edge) watchHeads(ctx context.Context) {
 	ticker := time.NewTicker(e.cfg.HeadEvery)
 	defer ticker.Stop()
@@ -40,6 +41,7 @@ func (e *Edge) watchHeads(ctx context.Context) {
 		case reason := <-e.doubts:
 			e.log.Info("everything is checked anew", "reason", reason)
 			e.presence.renew() // first, since comparing waits for functions
+			e.heard.forget()
 			tails = e.compare(ctx, nil)
 			for _, u := range e.users.all() {
 				e.reload(u, reason)
@@ -49,19 +51,23 @@ func (e *Edge) watchHeads(ctx context.Context) {
 	}
 }
 
-// compare checks the conversations of the partitions whose tails are not the given ones, and returns the tails that are now compared;
-// nil after a failure, so that the next comparison is of everything. It wakes history only where something was stored.
+// compare checks the conversations of the partitions in which something was stored behind the given tails that did not come, and returns the tails
+// that are now compared; nil after a failure, so that the next comparison is of everything. It wakes history only where there is something to check.
 func (e *Edge) compare(ctx context.Context, tails []uint64) []uint64 {
 	now, err := e.currentTails(ctx)
 	if err != nil {
 		e.log.Debug("tails not read", "err", err)
 		return nil
 	}
+	whole := e.whole(tails, now)
+	if slices.Contains(whole, false) && tails != nil && sleep(ctx, settle) {
+		whole = e.whole(tails, now)
+	}
 	var moved []*conversation
 	for _, c := range e.conversations.all() {
 		p := c.id.Partition()
 		c.mu.Lock()
-		look := !c.placed || c.last < c.target || p >= len(tails) || p >= len(now) || tails[p] != now[p]
+		look := !c.placed || c.last < c.target || p >= len(whole) || !whole[p]
 		c.mu.Unlock()
 		if look {
 			moved = append(moved, c)
@@ -71,6 +77,15 @@ func (e *Edge) compare(ctx context.Context, tails []uint64) []uint64 {
 		return nil
 	}
 	return now
+}
+
+// whole returns of each partition whether nothing was stored behind a tail, or everything that was has come.
+func (e *Edge) whole(tails, now []uint64) []bool {
+	whole := make([]bool, min(len(tails), len(now), subjects.Partitions))
+	for p := range whole {
+		whole[p] = tails[p] == now[p] || e.heard.all(p, tails[p], now[p])
+	}
+	return whole
 }
 
 // currentTails asks the store for the tails of all partitions, and history where the store does not tell this program and history is up. What is

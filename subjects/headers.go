@@ -25,13 +25,19 @@ const (
 	HeaderScheduler      = "Nats-Scheduler" // the subject that the message waited under
 )
 
-// Headers of a stored entry. Package jetstream writes and reads them; edges read HeaderEntry only.
+// Headers of a stored entry. Package jetstream writes and reads them; of these edges read HeaderEntry only.
 const (
 	HeaderEntry   = "Confab-Entry"   // seq=57 count=41 epoch=12 kind=message from=ada
 	HeaderBack    = "Confab-Back"    // stream sequences of earlier entries, see package jetstream
 	HeaderPosters = "Confab-Posters" // ada=57/41 bob=55/40: the newest post of the latest authors
 	HeaderErased  = "Confab-Erased"  // on a recall: what remains of the entries that it erases, a JSON array
 	HeaderSpent   = "Confab-Spent"   // <id>=57/41/1795187045123: ids of erased entries whose repeats may still come
+)
+
+// Headers that the server adds to a live copy of what it has stored. Who says an entry again cannot add them.
+const (
+	HeaderStream   = "Nats-Stream"   // where it is stored
+	HeaderSequence = "Nats-Sequence" // its place there
 )
 
 // HeaderPage is the header of a sealed page: last=4711 sizes=212.0.198: the stream sequence of its last entry, and how many bytes each entry has. Beside it
