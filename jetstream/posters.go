@@ -79,7 +79,7 @@ func parsePosters(text string) (posters, error) {
 	if text == "" {
 		return nil, nil
 	}
-	p := make(posters, 0, maxPosters)
+	p := make(posters, 0, min(strings.Count(text, " ")+1, maxPosters)) // tails are remembered by the thousand
 	for word := range strings.SplitSeq(text, " ") {
 		name, place, _ := strings.Cut(word, "=")
 		seq, count, _ := strings.Cut(place, "/")

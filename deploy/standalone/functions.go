@@ -15,11 +15,15 @@ import (
 	"github.com/confab-im/confab/functions/send"
 )
 
+// knownTails is how many tails of conversations are remembered where one instance sends for all: some 40 MB when all of them are in use. One that is not
+// remembered is read before a message is appended.
+const knownTails = 64 << 10
+
 // parts returns every function of the all-in-one.
 func (s *system) parts() []functions.Function {
 	return []functions.Function{
 		auth.Function(s.config.Auth),
-		send.Function(send.Config{}),
+		send.Function(send.Config{Tails: knownTails}),
 		history.Function(history.Config{}),
 		conversations.Function(conversations.Config{}),
 		receipts.Function(receipts.Config{}),
