@@ -190,7 +190,7 @@ func (p *presence) onDevice(u subjects.User, d subjects.Device, data []byte) err
 	}
 	var r wire.DeviceRecord
 	if len(data) > 0 {
-		if err := json.Unmarshal(data, &r); err != nil {
+		if err := wire.Unmarshal(data, &r); err != nil {
 			return err
 		}
 		if local != nil && r.Edge != p.edge.cfg.Name {

@@ -2,7 +2,6 @@ package functions
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/nats-io/nats.go"
 
@@ -26,7 +25,7 @@ func Invoke[In, Out any](ctx context.Context, c *Caller, from *Call, f subjects.
 	if err != nil {
 		return out, err
 	}
-	if err := json.Unmarshal(answer, &out); err != nil {
+	if err := wire.Unmarshal(answer, &out); err != nil {
 		c.log.ErrorContext(ctx, "answer cannot be read", "function", string(f), "method", string(m), "err", err)
 		return out, wire.Errorf(wire.Internal, internalText)
 	}

@@ -71,6 +71,9 @@ func split(token string) (header, *claims, error) {
 	if err != nil {
 		return header{}, nil, refuse("claims are not base64url")
 	}
+	if c, usual := usualClaims(string(data)); usual {
+		return h, c, nil
+	}
 	c := new(claims)
 	if err := c.UnmarshalJSON(data); err != nil {
 		return header{}, nil, refuse("claims are malformed")
@@ -83,6 +86,14 @@ func parseHeader(part string) (h header, err error) {
 	if err != nil {
 		return h, refuse("header is not base64url")
 	}
+	if h, usual := usualHeader(string(data)); usual {
+		return h, nil
+	}
+	return anyHeader(data)
+}
+
+// anyHeader reads a header in whatever form.
+func anyHeader(data []byte) (h header, err error) {
 	fields, err := object(data)
 	if err != nil {
 		return h, refuse("header is malformed")

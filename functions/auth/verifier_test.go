@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -331,9 +332,56 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
+// FuzzUsualClaims compares both ways to read: what is read by hand would have been read, as the same.
+func FuzzUsualClaims(f *testing.F) {
+	usual := `{"iss":"confab","aud":"confab","sub":"ada","sid":"s","jti":"j","iat":1700000000.123,"exp":1700000900}`
+	for _, text := range []string{
+		usual, strings.Replace(usual, "1700000900", "1700000900.1", 1), strings.Replace(usual, ".123", ".1234", 1), strings.Replace(usual, "17", "017", 1), strings.Replace(usual, "ada", `\u0061da`, 1),
+		strings.Replace(usual, "1700000900", "253402300800", 1), strings.Replace(usual, "1700000900", "0.05", 1), strings.Replace(usual, "1700000900", "1e9", 1), strings.Replace(usual, "1700000900", "1700000900.", 1),
+		usual + " ", strings.Replace(usual, "}", `,"sub":"bob"}`, 1), strings.Replace(usual, `"sub":"ada"`, `"sub":"ada","sub":"bob"`, 1), `{"alg":"EdDSA","kid":"k1","typ":"JWT"}`, `{"alg":"EdDSA","kid":"k1","typ":"JWT","jku":"x"}`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		if quick, usual := usualClaims(data); usual {
+			slow := new(claims)
+			if err := slow.UnmarshalJSON([]byte(data)); err != nil || !reflect.DeepEqual(quick, slow) {
+				t.Fatalf("%q is read as %+v, by reflection as %+v, %v", data, quick, slow, err)
+			}
+		}
+		if quick, usual := usualHeader(data); usual {
+			slow, err := anyHeader([]byte(data))
+			if err != nil || quick != slow {
+				t.Fatalf("%q is read as %+v, by reflection as %+v, %v", data, quick, slow, err)
+			}
+		}
+	})
+}
+
+// TestOwnTokensAreReadByHand signs as the function does.
+func TestOwnTokensAreReadByHand(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_123)
+	for _, at := range []time.Time{now, now.Truncate(time.Second), now.Add(77 * time.Millisecond)} {
+		data, err := json.Marshal(&claims{Issuer: "https://chat.example/", Subject: "ada", Session: "s", ID: "j", Audience: []string{"confab"}, Issued: &jwt.NumericDate{Time: at}, Expires: &jwt.NumericDate{Time: at.Add(time.Hour)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, usual := usualClaims(string(data)); !usual || !c.Issued.Equal(at) || !c.Expires.Equal(at.Add(time.Hour)) {
+			t.Errorf("%s is read as %+v, %v", data, c, usual)
+		}
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, &claims{Audience: []string{"a"}, Issued: &jwt.NumericDate{}, Expires: &jwt.NumericDate{}})
+	token.Header["kid"] = keyID(1)
+	data, err := json.Marshal(token.Header)
+	if h, usual := usualHeader(string(data)); err != nil || !usual || h != (header{"EdDSA", "k1"}) {
+		t.Errorf("%s is read as %+v, %v, %v", data, h, usual, err)
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	v := newTestVerifier(b)
 	for name, token := range map[string]string{
+		"own":   sign(ownHeader(nil), &claims{Issuer: "confab", Audience: []string{"confab"}, Subject: "ada", Session: "s1", ID: "j1", Issued: &jwt.NumericDate{Time: v.now}, Expires: &jwt.NumericDate{Time: v.now.Add(time.Minute)}}, withEd(v.own)),
 		"EdDSA": sign(ownHeader(nil), v.ownClaims(nil), withEd(v.own)),
 		"HS256": sign(fields{"alg": "HS256"}, v.ownClaims(fields{"iss": sharedIss, "aud": "chat"}), withHMAC([]byte(testSecret))),
 		"RS256": sign(fields{"alg": "RS256", "kid": "rsa"}, v.ownClaims(fields{"iss": providerIss, "aud": "chat"}), v.withRSA),
