@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -217,29 +218,51 @@ func (s *Store) freshBy(ctx context.Context, stream string, names []string, read
 	}
 }
 
-// eachFromLeader is matchingSubjects with a request to the leader for every name: slow, and only for what a replica does not have.
+// leaderReads is how many requests for single records are on their way at once.
+const leaderReads = 64
+
+// eachFromLeader is matchingSubjects with a request to the leader for every name: dear, and only for what a replica does not have.
 func (s *Store) eachFromLeader(ctx context.Context, stream string, names []string) ([]*rawMsg, error) {
-	var found []*rawMsg
+	var exact []string
 	for _, name := range names {
-		exact := []string{name}
-		if strings.ContainsAny(name, "*>") {
-			var err error
-			if exact, err = s.keys(ctx, stream, name); err != nil {
-				return nil, err
-			}
+		if !strings.ContainsAny(name, "*>") {
+			exact = append(exact, name)
+			continue
 		}
-		for _, subject := range exact {
-			msg, err := s.lastFromLeader(ctx, stream, subject)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, msg)
+		matched, err := s.keys(ctx, stream, name)
+		if err != nil {
+			return nil, err
 		}
+		exact = append(exact, matched...)
 	}
-	return found, nil
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1) // the first failure
+	found := make([]*rawMsg, len(exact))
+	turns := make(chan struct{}, leaderReads)
+	var all sync.WaitGroup
+	for i, subject := range exact {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			msg, err := s.lastFromLeader(ctx, stream, subject)
+			if found[i] = msg; err == nil || errors.Is(err, ErrNotFound) {
+				return
+			}
+			select {
+			case failed <- err:
+				cancel() // the others need not be tried
+			default:
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-failed:
+		return nil, err
+	default:
+	}
+	return slices.DeleteFunc(found, func(m *rawMsg) bool { return m == nil }), nil
 }
 
 // decode reads a record that matching or fresh found.

@@ -67,7 +67,7 @@ func TestThreeReplicasShowWhatWasAcknowledged(t *testing.T) {
 		if got, err := there.RaiseCursor(ctx, c, u, at(1)); err != nil || got != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: a lower mark elsewhere: %+v, %v", i, got, err)
 		}
-		checkListsOfReplicas(t, here, lists[(i+1)%3], i)
+		checkListsOfReplicas(t, here, there, lists[(i+1)%3], i)
 		if got, err := there.Cursors(ctx, u, []subjects.Conversation{c}); err != nil || got[c] != at(wire.Seq(i+1)) {
 			t.Errorf("round %d: cursors %+v, %v", i, got, err)
 		}
@@ -91,7 +91,7 @@ func listsOf(stores []*jetstream.Store) (lists []*jetstream.Lists) {
 }
 
 // checkListsOfReplicas adds to a list through one server and reads it through another, which remembers it from an earlier round.
-func checkListsOfReplicas(t *testing.T, here *jetstream.Store, there *jetstream.Lists, round int) {
+func checkListsOfReplicas(t *testing.T, here, other *jetstream.Store, there *jetstream.Lists, round int) {
 	t.Helper()
 	ctx, c := t.Context(), subjects.Conversation(fmt.Sprint("g.round-", round))
 	if _, err := here.PutMember(ctx, member(c, "reader")); err != nil {
@@ -99,6 +99,15 @@ func checkListsOfReplicas(t *testing.T, here *jetstream.Store, there *jetstream.
 	}
 	if _, err := here.RaiseCursor(ctx, "g.all", "reader", at(wire.Seq(round+1))); err != nil {
 		t.Fatal(err)
+	}
+	many := []subjects.User{"reader"}
+	for i := range 300 {
+		many = append(many, subjects.User(fmt.Sprint("nobody-", i)))
+	}
+	for c, want := range map[subjects.Conversation]wire.Seq{"g.all": wire.Seq(round + 1), "g.none": 0} {
+		if got, err := other.Readers(ctx, c, many); err != nil || got["reader"] != at(want) || len(got) != min(1, int(want)) {
+			t.Errorf("round %d: the readers of %s are %+v, %v", round, c, got, err)
+		}
 	}
 	if got, err := there.Listed(ctx, "reader"); err != nil || len(got) != round+1 {
 		t.Errorf("round %d: listed are %v, %v", round, got, err)
