@@ -139,12 +139,13 @@ func (e *Edge) checkBatch(ctx context.Context, batch []*conversation) (behind []
 	if err != nil {
 		return nil, false
 	}
+	var again []*user
 	for _, c := range batch {
 		head, differs := answer.Heads[c.id]
 		c.mu.Lock()
 		switch {
 		case !c.placed:
-			e.placeLocked(c, head, head)
+			again = append(again, e.placeLateLocked(c, head)...)
 		case differs && head > c.last:
 			c.target = max(c.target, head)
 		}
@@ -153,6 +154,7 @@ func (e *Edge) checkBatch(ctx context.Context, batch []*conversation) (behind []
 		}
 		c.mu.Unlock()
 	}
+	e.reloadEach(again)
 	return behind, true
 }
 

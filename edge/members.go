@@ -2,6 +2,8 @@ package edge
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/confab-im/confab/subjects"
@@ -36,7 +38,8 @@ func (e *Edge) ensureLoaded(ctx context.Context, u *user) error {
 //
 // Where a conversation is followed already, every change comes as an entry, and entries win over what was read (user.changed). Where it is
 // not, the edge first follows it and learns where it stands, and then reads the memberships again: who is removed after that is removed by
-// an entry yet to come, for the store of members changes before the log when it restricts, and after it when it permits.
+// an entry yet to come, for the store of members changes before the log when it restricts, and after it when it permits. Where nobody tells where it stands, who is a member is
+// as good as was read only until somebody does: see placeLateLocked.
 //
 // The caller holds u.loading.
 func (e *Edge) load(ctx context.Context, u *user, announce bool) error {
@@ -113,15 +116,69 @@ func (l *loader) place(ctx context.Context, unplaced []wire.Membership) bool {
 	if err != nil {
 		return false
 	}
+	var again []*user
 	for _, id := range ids {
 		c := l.held[id]
 		c.mu.Lock()
 		if !c.placed {
-			l.edge.placeLocked(c, heads[id], heads[id])
+			again = append(again, l.edge.placeLateLocked(c, heads[id])...)
 		}
 		c.mu.Unlock()
 	}
+	l.edge.reloadEach(again)
 	return true
+}
+
+// placeLateLocked says where a conversation stands. Members that a group has already were read before that was known: an entry that ended a membership meanwhile lies before
+// the place, and is not delivered any more. So nobody is a member until memberships are read once more, which the caller has done for those who are returned.
+func (e *Edge) placeLateLocked(c *conversation, head wire.Seq) (again []*user) {
+	if c.id.Kind() != subjects.KindDirect {
+		for u := range c.members {
+			c.partLocked(u)
+			u.miss(c.id)
+			again = append(again, u)
+		}
+	}
+	e.placeLocked(c, head, head)
+	return again
+}
+
+// miss notes that the user was put out of a conversation, which no reading of memberships that is under way may undo.
+func (u *user) miss(id subjects.Conversation) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.missed == nil {
+		u.missed = map[subjects.Conversation]struct{}{}
+	}
+	u.missed[id] = struct{}{}
+	if u.changed != nil {
+		u.changed[id] = struct{}{}
+	}
+}
+
+// found reports whether the user was put out of a conversation, and ends that.
+func (u *user) found(id subjects.Conversation) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	_, missed := u.missed[id]
+	if delete(u.missed, id); len(u.missed) == 0 {
+		u.missed = nil
+	}
+	return missed
+}
+
+// missing returns the conversations that the user was put out of.
+func (u *user) missing() []subjects.Conversation {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Collect(maps.Keys(u.missed))
+}
+
+// reloadEach reads the memberships of users again, without their clients being told.
+func (e *Edge) reloadEach(users []*user) {
+	for _, u := range users {
+		e.reload(u, "")
+	}
 }
 
 // apply makes the memberships what was read, except where entries have changed them since.
@@ -134,13 +191,21 @@ func (l *loader) apply(mine []wire.Membership, announce bool) {
 			l.join(c, m, announce)
 		}
 	}
+	left := func(id subjects.Conversation, announce bool) {
+		if announce {
+			u.event(wire.EventConversation, wire.ConversationChange{Conversation: id, Change: wire.ChangeConversationRemoved})
+		}
+	}
 	for _, c := range u.conversations() {
 		if c.id.Kind() == subjects.KindDirect || listed[c.id] || l.isChanged(c.id) {
 			continue
 		}
 		l.edge.conversations.part(c, u)
-		if announce {
-			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationRemoved})
+		left(c.id, announce)
+	}
+	for _, id := range u.missing() {
+		if !listed[id] && !l.isChanged(id) && u.found(id) {
+			left(id, true)
 		}
 	}
 }
@@ -149,13 +214,18 @@ func (l *loader) join(c *conversation, m wire.Membership, announce bool) {
 	u := l.user
 	c.mu.Lock()
 	_, member := c.members[u]
-	if !member && !l.isChanged(c.id) && c.joinLocked(u, m.From) {
-		if !c.placed {
+	changed := l.isChanged(c.id)
+	missed := !changed && u.found(c.id)
+	if !member && !changed && c.joinLocked(u, m.From) {
+		switch {
+		case !c.placed:
 			c.announce = true
-		} else if l.late && c.last >= m.From {
+		case missed: // it is nothing new to the clients, who ask for what they lack
+			u.event(wire.EventHead, wire.HeadMoved{Conversation: c.id, Seq: c.last})
+		case l.late && c.last >= m.From:
 			l.edge.startCatchUp(c, u, max(m.From, 1)-1)
 		}
-		if announce {
+		if announce && !missed {
 			u.event(wire.EventConversation, wire.ConversationChange{Conversation: c.id, Change: wire.ChangeConversationAdded})
 		}
 	}

@@ -29,7 +29,8 @@ type user struct {
 	entering int                                // hellos under way
 	sockets  []*socket                          // one a device
 	joined   []*conversation                    // sorted by id
-	changed  map[subjects.Conversation]struct{} // memberships that entries changed while they were being read; nil = they are not
+	changed  map[subjects.Conversation]struct{} // memberships that were changed while they were being read; nil = they are not
+	missed   map[subjects.Conversation]struct{} // conversations that the user was put out of until memberships are read again, see placeLateLocked
 
 	reloading bool   // a goroutine reads the memberships again
 	stale     bool   // and must do so once more

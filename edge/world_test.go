@@ -37,6 +37,7 @@ type world struct {
 	presence    map[string][]byte
 	verified    int             // tokens that auth verified
 	together    []int           // how many each call asked for at once
+	mute        bool            // history.check fails
 	paused      map[string]bool // answers for many that are known, and not sent before the gate of that name is closed
 	seen        []functions.Call
 	gates       map[string]chan struct{} // echo.wait answers when the gate named in its data is closed
@@ -284,6 +285,9 @@ func (w *world) history() functions.Function {
 		"check": functions.Handle(func(_ context.Context, _ *functions.Call, in *wire.HeadCheck) (wire.HeadsChecked, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			if w.mute {
+				return wire.HeadsChecked{}, wire.Errorf(wire.Unavailable, "Later.")
+			}
 			answer := wire.HeadsChecked{Heads: map[subjects.Conversation]wire.Seq{}, Tails: make([]uint64, subjects.Partitions)}
 			for i := range answer.Tails {
 				answer.Tails[i] = w.stored
