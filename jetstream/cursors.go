@@ -87,17 +87,35 @@ func (s *Store) Cursor(ctx context.Context, c subjects.Conversation, u subjects.
 
 // Cursors returns the marks of a user in many conversations; those without marks are left out. It costs one request for every 1,024.
 func (s *Store) Cursors(ctx context.Context, u subjects.User, conversations []subjects.Conversation) (map[subjects.Conversation]Cursor, error) {
-	keys := make([]string, len(conversations))
-	of := make(map[string]subjects.Conversation, len(conversations))
-	for i, c := range conversations {
-		keys[i] = subjects.CursorKey(u, c)
-		of[keys[i]] = c
-	}
-	found, err := s.fresh(ctx, subjects.BucketCursors, keys...)
+	cursors, err := cursorsOf(ctx, s, conversations, func(c subjects.Conversation) string { return subjects.CursorKey(u, c) })
 	if err != nil {
 		return nil, fmt.Errorf("read the cursors of %s: %w", u, err)
 	}
-	cursors := make(map[subjects.Conversation]Cursor, len(found))
+	return cursors, nil
+}
+
+// Readers returns the marks of users in a conversation; those without marks are left out. It costs one request for every 1,024.
+func (s *Store) Readers(ctx context.Context, c subjects.Conversation, users []subjects.User) (map[subjects.User]Cursor, error) {
+	readers, err := cursorsOf(ctx, s, users, func(u subjects.User) string { return subjects.CursorKey(u, c) })
+	if err != nil {
+		return nil, fmt.Errorf("read the readers of %s: %w", c, err)
+	}
+	return readers, nil
+}
+
+// cursorsOf returns the marks that there are of all that have a key.
+func cursorsOf[K comparable](ctx context.Context, s *Store, all []K, key func(K) string) (map[K]Cursor, error) {
+	keys := make([]string, len(all))
+	of := make(map[string]K, len(all))
+	for i, k := range all {
+		keys[i] = key(k)
+		of[keys[i]] = k
+	}
+	found, err := s.fresh(ctx, subjects.BucketCursors, keys...)
+	if err != nil {
+		return nil, err
+	}
+	cursors := make(map[K]Cursor, len(found))
 	for _, msg := range found {
 		var cursor Cursor
 		if err := decode(msg, &cursor); err != nil {
@@ -106,27 +124,4 @@ func (s *Store) Cursors(ctx context.Context, u subjects.User, conversations []su
 		cursors[of[msg.key(subjects.BucketCursors)]] = cursor
 	}
 	return cursors, nil
-}
-
-// Readers returns the marks of users in a conversation; those without marks are left out. It costs one request for every 1,024.
-func (s *Store) Readers(ctx context.Context, c subjects.Conversation, users []subjects.User) (map[subjects.User]Cursor, error) {
-	keys := make([]string, len(users))
-	of := make(map[string]subjects.User, len(users))
-	for i, u := range users {
-		keys[i] = subjects.CursorKey(u, c)
-		of[keys[i]] = u
-	}
-	found, err := s.fresh(ctx, subjects.BucketCursors, keys...)
-	if err != nil {
-		return nil, fmt.Errorf("read the readers of %s: %w", c, err)
-	}
-	readers := make(map[subjects.User]Cursor, len(found))
-	for _, msg := range found {
-		var cursor Cursor
-		if err := decode(msg, &cursor); err != nil {
-			return nil, err
-		}
-		readers[of[msg.key(subjects.BucketCursors)]] = cursor
-	}
-	return readers, nil
 }

@@ -72,13 +72,9 @@ func (s *Store) ConfirmOf(ctx context.Context, listed map[subjects.User][]Member
 	if len(keys) == 0 {
 		return confirmed, nil
 	}
-	found, err := s.fresh(ctx, subjects.BucketMembers, keys...)
+	others, err := s.membersBy(ctx, keys)
 	if err != nil {
 		return nil, fmt.Errorf("read the memberships of %d users: %w", len(listed), err)
-	}
-	others, err := decodeMembers(found)
-	if err != nil {
-		return nil, err
 	}
 	for _, m := range others {
 		confirmed[m.User] = append(confirmed[m.User], m)

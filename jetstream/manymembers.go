@@ -3,7 +3,6 @@ package jetstream
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +17,8 @@ func (s *Store) MembershipsOf(ctx context.Context, users []subjects.User, most i
 	slices.Sort(users)
 	users = slices.Compact(users)
 	listed := make(map[subjects.User][]string, len(users))
-	if err := s.listedOf(ctx, users, &most, listed); err != nil {
+	err := halving(users, func(users []subjects.User) error { return s.listedOf(ctx, users, &most, listed) })
+	if err != nil {
 		return nil, fmt.Errorf("read what %d users have listed: %w", len(users), err)
 	}
 	var keys []string
@@ -30,13 +30,9 @@ func (s *Store) MembershipsOf(ctx context.Context, users []subjects.User, most i
 	if len(keys) == 0 {
 		return found, nil
 	}
-	records, err := s.fresh(ctx, subjects.BucketMembers, keys...)
+	members, err := s.membersBy(ctx, keys)
 	if err != nil {
 		return nil, fmt.Errorf("read the memberships of %d users: %w", len(users), err)
-	}
-	members, err := decodeMembers(records)
-	if err != nil {
-		return nil, err
 	}
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Conversation, b.Conversation) })
 	for _, m := range members {
@@ -45,24 +41,24 @@ func (s *Store) MembershipsOf(ctx context.Context, users []subjects.User, most i
 	return found, nil
 }
 
-// listedOf adds to listed, for each of the users, the keys of the groups and channels that they have in their lists, and takes them from most. It halves the users where
-// one request is not enough for all, and leaves out those for whom nothing is left of most.
+// membersBy returns the memberships that stand under keys.
+func (s *Store) membersBy(ctx context.Context, keys []string) ([]Member, error) {
+	found, err := s.fresh(ctx, subjects.BucketMembers, keys...)
+	if err != nil {
+		return nil, err
+	}
+	return decodeMembers(found)
+}
+
+// listedOf adds to listed, for each of the users, the keys of the groups and channels that they have in their lists, and takes them from most: those for whom nothing
+// is left of it are left out. ErrTooMany says that one request is not enough for all.
 func (s *Store) listedOf(ctx context.Context, users []subjects.User, most *int, listed map[subjects.User][]string) error {
 	names := make([]string, len(users))
 	for i, u := range users {
 		names[i] = subjects.BucketSubject(subjects.BucketMembers, subjects.MembershipsPattern(u))
 	}
 	found, err := s.freshBy(ctx, subjects.BucketStream(subjects.BucketMembers), names, s.multiLastUpTo)
-	switch {
-	case errors.Is(err, ErrTooMany) && len(users) == 1:
-		return nil
-	case errors.Is(err, ErrTooMany):
-		half := len(users) / 2
-		if err := s.listedOf(ctx, users[:half], most, listed); err != nil {
-			return err
-		}
-		return s.listedOf(ctx, users[half:], most, listed)
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	keys := make(map[subjects.User][]string, len(users))
