@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// maxAsked bounds the pause that a server may ask for.
+const maxAsked = 5 * time.Minute
+
 // pause returns how long to wait before the next try: at random between least and a ceiling that doubles with each try up to most, so that
 // clients who lost the same server do not come back together.
 func pause(least, most time.Duration, try int) time.Duration {

@@ -54,11 +54,13 @@ func (c *Client) connect(ctx context.Context) {
 	}
 }
 
-// before returns how long to wait before the next try: not less than the server asked for.
+// before returns how long to wait before the next try: not less than the server asked for, and up to half as long again, since others were
+// asked for the same.
 func (c *Client) before(try int, err error) time.Duration {
 	wait := pause(c.config.least, c.config.most, try)
 	if e, ok := errors.AsType[*wire.Error](err); ok && e.RetryAfterMS > 0 {
-		wait = max(wait, min(time.Duration(e.RetryAfterMS)*time.Millisecond, 5*time.Minute))
+		asked := time.Duration(min(e.RetryAfterMS, maxAsked.Milliseconds())) * time.Millisecond
+		wait = max(wait, asked+rand.N(asked/2+1))
 	}
 	return wait
 }

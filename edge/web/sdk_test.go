@@ -38,8 +38,13 @@ var sdkTests = []struct{ name, script string }{
 	{"the delay is full jitter between half a second and twenty", `
 			const all = [];
 			for (let n = 0; n < 40; n++) for (let i = 0; i < 200; i++) all.push(sdk.delay(n));
-			const edges = [sdk.delay(0, () => 0), sdk.delay(0, () => 1), sdk.delay(3, () => 1), sdk.delay(50, () => 0), sdk.delay(50, () => 1)];
+			const edges = [sdk.delay(0, 0, () => 0), sdk.delay(0, 0, () => 1), sdk.delay(3, 0, () => 1), sdk.delay(50, 0, () => 0), sdk.delay(50, 0, () => 1)];
 			return all.every((ms) => ms >= 500 && ms <= 20000) && String(edges) === "500,1000,8000,500,20000";`},
+	{"the delay is never shorter than the server asked for, at most half as long again, and bounded", `
+			const all = [];
+			for (let i = 0; i < 200; i++) all.push(sdk.delay(0, 10000));
+			const edges = [sdk.delay(0, 10000, () => 0), sdk.delay(0, 10000, () => 1), sdk.delay(50, 1000, () => 1), sdk.delay(0, 1e12, () => 0)];
+			return all.every((ms) => ms >= 10000 && ms <= 15000) && new Set(all).size > 1 && String(edges) === "10000,15000,20000,300000";`},
 	{"a close code decides whether to come back", `
 			return [1006, 1001, 4000, 4001, 4006, 4499].every((c) => sdk.afterClose(c) === "reconnect")
 				&& [4003, 4500].every((c) => sdk.afterClose(c) === "refresh")

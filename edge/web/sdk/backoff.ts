@@ -4,10 +4,17 @@
 export const MIN_MS = 500;
 export const MAX_MS = 20_000;
 
-/** delay of try n (from 0): uniform between MIN_MS and a doubling ceiling. */
-export function delay(attempt: number, random: () => number = Math.random): number {
+/** MAX_ASKED_MS bounds what a server may ask for. */
+export const MAX_ASKED_MS = 300_000;
+
+/**
+ * delay of try n (from 0): uniform between MIN_MS and a doubling ceiling. Where the server asked for a time it is never shorter, and up to
+ * half as long again: many were asked for the same.
+ */
+export function delay(attempt: number, asked = 0, random: () => number = Math.random): number {
   const ceiling = Math.min(MAX_MS, MIN_MS * 2 ** Math.min(attempt + 1, 10));
-  return Math.round(MIN_MS + random() * (ceiling - MIN_MS));
+  const share = random();
+  return Math.round(Math.max(MIN_MS + share * (ceiling - MIN_MS), Math.min(asked, MAX_ASKED_MS) * (1 + share / 2)));
 }
 
 /** sleep ends after ms, or at once when wake is called. */

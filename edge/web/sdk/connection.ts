@@ -43,6 +43,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   private refusals = 0;
   private mustRefresh = false;
   private told: number | undefined;
+  private asked = 0;
   private clockSkew = 0;
 
   constructor(
@@ -100,8 +101,9 @@ export class Connection extends Emitter<ConnectionEvents> {
       const code = await this.session();
       if (Date.now() - startedAt > STABLE_MS) this.attempt = 0;
       if (!current() || !this.mayReturn(code)) return;
-      const ms = this.told ?? delay(this.attempt++);
+      const ms = this.told ?? delay(this.attempt++, this.asked);
       this.told = undefined;
+      this.asked = 0;
       this.waiting = sleep(ms);
       this.change({ phase: "waiting", retryAt: Date.now() + ms, code });
       await this.waiting.done;
@@ -132,7 +134,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       await this.signIn(socket);
     } catch (reason) {
       const err = CallError.of(reason);
-      if (err.retryAfterMs > 0) this.told = err.retryAfterMs;
+      this.asked = err.retryAfterMs;
       // The server closes after a bad hello; its code is the better reason.
       const code = await Promise.race([socket.closed, sleep(500).done.then(() => 1006)]);
       socket.close();

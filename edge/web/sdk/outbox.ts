@@ -119,7 +119,7 @@ export class Outbox extends Emitter<OutboxEvents> {
         const err = await this.try(item);
         if (!err) attempt = 0;
         else if (err.code === DISCONNECTED) return;
-        else if (err.retryable) await sleep(Math.max(err.retryAfterMs, delay(attempt++))).done;
+        else if (err.retryable) await sleep(delay(attempt++, err.retryAfterMs)).done;
       }
     } finally {
       this.running.delete(conversation);
