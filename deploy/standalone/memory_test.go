@@ -1,6 +1,9 @@
 package standalone
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+)
 
 func TestTheHeapGrowsByTheSameAmountWhateverIsInUse(t *testing.T) {
 	const mib = 1 << 20
@@ -17,5 +20,28 @@ func TestTheHeapGrowsByTheSameAmountWhateverIsInUse(t *testing.T) {
 		if got := percentFor(c.extra, c.live); got < c.want-1 || got > c.want+1 {
 			t.Errorf("%d MiB beside %d in use: %d percent, want %d", c.extra/mib, c.live/mib, got, c.want)
 		}
+	}
+}
+
+// TestAStartGivesBackWhatItLeaves: much garbage goes back to the system at once, and little is left to the runtime.
+func TestAStartGivesBackWhatItLeaves(t *testing.T) {
+	kept := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapSys - m.HeapReleased
+	}
+	giveBack()
+	before := kept()
+	index := make([]byte, 4*muchLeft)
+	for i := range index {
+		index[i] = 1
+	}
+	if got := kept(); got < before+3*muchLeft {
+		t.Fatalf("%d B are kept beside %d in use", got, len(index))
+	}
+	runtime.KeepAlive(index)
+	giveBack()
+	if got := kept(); got > before+muchLeft {
+		t.Errorf("%d B are kept, %d more than before", got, got-before)
 	}
 }

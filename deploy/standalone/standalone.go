@@ -70,12 +70,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger, out io.Writer) (e
 		defer s.stopServer()
 		go func() { s.server.WaitForShutdown(); cancel(natsserver.ErrEnded) }() // ends at the latest with stopServer
 		defer s.guard(ctx, cancel)()
-		if config.CacheMiB > 0 {
-			caching, stop := context.WithCancel(context.WithoutCancel(ctx))
-			ended := make(chan struct{})
-			go func() { defer close(ended); keepCaches(caching, uint64(config.CacheMiB)<<20) }()
-			defer func() { stop(); <-ended }()
-		}
+		defer tend(ctx, uint64(config.CacheMiB)<<20)()
 	}
 	if err := s.declare(ctx, out); err != nil {
 		if asked.Err() != nil && errors.Is(err, context.Canceled) {
