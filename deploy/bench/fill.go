@@ -134,6 +134,7 @@ func (w *writers) deliver(from *socket, due time.Time, data []byte, done func(er
 
 // bareStore is a floor of bare streams with a record under many subjects.
 type bareStore struct {
+	dir      string
 	process  *process
 	nc       *nats.Conn
 	ask      *requester
@@ -143,31 +144,30 @@ type bareStore struct {
 	starts   time.Duration // with everything stored
 }
 
-// bareStore starts a floor with a subject for each conversation, which is as long.
-func (r *run) bareStore(ctx context.Context, ids []subjects.Conversation) (b *bareStore, err error) {
-	b = &bareStore{}
+// bareStore fills a floor with a record for each conversation, whose subject is as long, and ends it.
+func (r *run) bareStore(ctx context.Context, ids []subjects.Conversation) (*bareStore, error) {
+	b := &bareStore{dir: r.directory("floor")}
 	for _, c := range ids {
 		b.subjects = append(b.subjects, floor.Subject(c.Partition(), strings.ReplaceAll(string(c), ".", "-")))
 	}
-	dir := r.directory("floor")
-	if err := b.start(ctx, r, dir, SyncDefault); err != nil {
-		return b, err
+	err := b.start(ctx, r, SyncDefault)
+	if err == nil {
+		err = b.fill(ctx, r)
 	}
-	if err := b.fill(ctx, r); err != nil {
-		return b, err
-	}
-	if err := b.stop(); err != nil {
-		return b, err
-	}
-	begun := time.Now()
-	err = b.start(ctx, r, dir, r.config.Sync)
-	b.starts = time.Since(begun)
-	return b, err
+	return b, errors.Join(err, b.stop())
 }
 
-func (b *bareStore) start(ctx context.Context, r *run, dir, sync string) (err error) {
+// open starts it with everything stored.
+func (b *bareStore) open(ctx context.Context, r *run) error {
+	begun := time.Now()
+	err := b.start(ctx, r, r.config.Sync)
+	b.starts = time.Since(begun)
+	return err
+}
+
+func (b *bareStore) start(ctx context.Context, r *run, sync string) (err error) {
 	var url string
-	if b.process, url, err = r.floor(ctx, "streams", "--data", dir, "--sync", sync); err != nil {
+	if b.process, url, err = r.floor(ctx, "streams", "--data", b.dir, "--sync", sync); err != nil {
 		return err
 	}
 	if b.nc, err = nats.Connect(url, nats.MaxReconnects(0), nats.Timeout(answerWithin)); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/confab-im/confab/jetstream"
 )
 
 // What grows while the cost of a message is measured.
@@ -15,6 +17,7 @@ const (
 	scaleWriters       = 500       // sockets beside which the stores grow
 	scaleRate          = 500       // messages a second, whatever the size
 	scaleTouch         = 8         // messages on their way at once while a store is read for the first time
+	scaleAged          = 10_000    // conversations from which on a store is left alone for a while before it is started
 )
 
 // growth measures whether a message costs the same however much is stored and however many are connected.
@@ -64,6 +67,14 @@ func (r *run) overConversations(ctx context.Context) (err error) {
 	for _, n := range r.sizes() {
 		st := &store{conversations: n}
 		stores = append(stores, st)
+		if err := st.fill(ctx, r); err != nil {
+			return err
+		}
+	}
+	if err := age(ctx, r, stores); err != nil {
+		return err
+	}
+	for _, st := range stores {
 		if err := st.open(ctx, r); err != nil {
 			return err
 		}
@@ -85,8 +96,8 @@ func (r *run) overConversations(ctx context.Context) (err error) {
 	return nil
 }
 
-// open makes and fills a store, and starts it twice as an operator would: with little garbage, and as it is.
-func (st *store) open(ctx context.Context, r *run) (err error) {
+// fill makes a store and the bare streams beside it, and ends both.
+func (st *store) fill(ctx context.Context, r *run) (err error) {
 	if st.s, err = r.prepare(ctx); err != nil {
 		return err
 	}
@@ -97,9 +108,26 @@ func (st *store) open(ctx context.Context, r *run) (err error) {
 	if err := st.s.down(); err != nil {
 		return err
 	}
+	st.bare, err = r.bareStore(ctx, st.crowd.ids)
+	return err
+}
+
+// age waits until nothing is left in the window in which the server recognises repeats. What is in it the server reads again at a start, and remembers the id of each entry:
+// a cost of what was said in the last minutes, and not of what is stored. For small stores it does not matter.
+func age(ctx context.Context, r *run, stores []*store) error {
+	if stores[len(stores)-1].conversations < scaleAged {
+		return nil
+	}
+	r.say("waiting for %v, as repeats of what was stored until now are recognised for so long", jetstream.DefaultDedupe)
+	wait(ctx, jetstream.DefaultDedupe)
+	return ctx.Err()
+}
+
+// open starts a store twice as an operator would: with little garbage, and as it is.
+func (st *store) open(ctx context.Context, r *run) error {
 	st.s.always = r.syncAlways()
 	restore := r.environ(littleGarbage)
-	err = st.s.start(ctx, "127.0.0.1:0")
+	err := st.s.start(ctx, "127.0.0.1:0")
 	restore()
 	if err != nil {
 		return err
@@ -117,7 +145,7 @@ func (st *store) open(ctx context.Context, r *run) (err error) {
 	if err := st.crowd.connect(ctx, st.s); err != nil {
 		return err
 	}
-	if st.bare, err = r.bareStore(ctx, st.crowd.ids); err != nil {
+	if err := st.bare.open(ctx, r); err != nil {
 		return err
 	}
 	r.report.figure(st.name("start after a clean stop"), "s", []float64{starts.Seconds()}, []float64{st.bare.starts.Seconds()}, st.most(3))
