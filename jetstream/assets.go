@@ -65,16 +65,6 @@ func (p Profile) withDefaults() Profile {
 	return p
 }
 
-// compression returns how blocks are kept on disk: compressed by one server, and as they are by several. A server that was killed and synced everything cuts
-// its copy back to its last snapshot before it catches up, and 2.15.2 may compress the block then while it already writes on in it: what the block
-// had before can no longer be read, and the server answers that it is not there (docs/decisions/0014).
-func (p Profile) compression() jetstream.StoreCompression {
-	if p.Replicas > 1 {
-		return jetstream.NoCompression
-	}
-	return jetstream.S2Compression
-}
-
 // volatile returns how is kept what edges write again after a loss, so that no write needs to wait for a disk: in memory by several servers, which know of it as
 // long as one of them runs. A single server forgets with its memory also that there was a bucket, and nobody makes it again while programs run; it writes
 // to a file when it finds time.
@@ -138,9 +128,8 @@ func Assets() []Asset {
 		bucketAsset(subjects.BucketSessions, "Refresh hashes, revocations, keys", func(c *jetstream.StreamConfig, _ Profile) {
 			c.AllowMsgTTL = true
 		}),
-		bucketAsset(subjects.BucketAmends, "What later entries changed, by page", func(c *jetstream.StreamConfig, p Profile) {
+		bucketAsset(subjects.BucketAmends, "What later entries changed, by page", func(c *jetstream.StreamConfig, _ Profile) {
 			c.MaxMsgSize = -1 // a page of 64 edited bodies; the server's max_payload bounds it
-			c.Compression = p.compression()
 		}),
 		pagesAsset(),
 		bucketAsset(subjects.BucketConfig, "Layout of the store, settings", func(c *jetstream.StreamConfig, _ Profile) {
@@ -169,7 +158,6 @@ func messagesAsset(partition int) Asset {
 			c.MaxBytes = p.MaxBytes
 			c.MaxMsgSize = MaxEntry
 			c.Duplicates = p.Dedupe
-			c.Compression = p.compression()
 			c.AllowDirect = true
 			c.RePublish = &jetstream.RePublish{Source: subjects.PartitionMessages(partition), Destination: subjects.AllLive}
 		},
@@ -179,11 +167,10 @@ func messagesAsset(partition int) Asset {
 // pagesAsset takes no new pages when it is full, and lets none expire: what leaves a stream in these ways stays on the disk for a while, where no recall
 // could erase it any more. An operator may purge the stream at any time.
 func pagesAsset() Asset {
-	a := bucketAsset(subjects.BucketPages, "Full pages of messages, a cache", func(c *jetstream.StreamConfig, p Profile) {
+	a := bucketAsset(subjects.BucketPages, "Full pages of messages, a cache", func(c *jetstream.StreamConfig, _ Profile) {
 		c.MaxBytes = pagesBytes
 		c.MaxMsgSize = -1 // 64 entries; the server's max_payload bounds it
 		c.DenyDelete = false
-		c.Compression = p.compression()
 	})
 	a.Cache = true
 	return a
@@ -236,6 +223,7 @@ func (a Asset) config(p Profile) jetstream.StreamConfig {
 		Storage:           jetstream.FileStorage,
 		Discard:           jetstream.DiscardOld,
 		Replicas:          p.Replicas,
+		Compression:       jetstream.NoCompression, // docs/decisions/0014 and 0022
 		MaxConsumers:      -1,
 		MaxMsgs:           -1,
 		MaxBytes:          -1,

@@ -147,7 +147,7 @@ func TestMessagesAreNeverDiscarded(t *testing.T) {
 		if c.MaxAge != 0 || c.AllowMsgTTL || c.AllowRollup || c.Discard != natsjs.DiscardNew || c.MaxMsgsPerSubject > 0 || c.PersistMode != natsjs.DefaultPersistMode {
 			t.Errorf("%s may lose entries: %+v", c.Name, c)
 		}
-		if c.DenyDelete || c.DenyPurge || !c.AllowDirect || c.Compression != natsjs.S2Compression || c.Storage != natsjs.FileStorage {
+		if c.DenyDelete || c.DenyPurge || !c.AllowDirect || c.Compression != natsjs.NoCompression || c.Storage != natsjs.FileStorage {
 			t.Errorf("%s cannot do its work: %+v", c.Name, c)
 		}
 	}
@@ -210,6 +210,42 @@ func TestDeclareGrowsAndRefusesToShrink(t *testing.T) {
 			t.Errorf("three replicas on one server: %v", err)
 		}
 	})
+}
+
+// TestWhatWasCompressedIsReadOn: blocks that an earlier release compressed are read beside those that are kept as they are, before and after a start.
+func TestWhatWasCompressedIsReadOn(t *testing.T) {
+	const c, megabyte = "d.ada.bob", 1 << 20
+	server := jetstreamtest.Start(t)
+	nc := server.Connect(t)
+	store := server.StoreOn(t, nc)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := subjects.MessagesStream(subjects.Conversation(c).Partition())
+	changeStream(t, js, stream, func(c *natsjs.StreamConfig) { c.Compression = natsjs.S2Compression })
+	text := strings.Repeat("as long as a message may be ", 1500)
+	want := 0
+	fill := func() { // more than one block of 8 MiB
+		for size := 0; size < 9*megabyte; size += len(text) {
+			want = int(jetstreamtest.Say(t, store, c, "ada", text).Seq)
+		}
+	}
+	fill()
+	if err := jetstream.Declare(t.Context(), nc, jetstream.Profile{}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := js.Stream(t.Context(), stream); err != nil || s.CachedInfo().Config.Compression != natsjs.NoCompression {
+		t.Fatalf("the stream is compressed still, or %v", err)
+	}
+	fill()
+	if got := len(jetstreamtest.Entries(t, store, c)); got != want {
+		t.Errorf("%d entries of %d are read", got, want)
+	}
+	server.Restart(t)
+	if got := len(jetstreamtest.Entries(t, server.StoreOn(t, server.Connect(t)), c)); got != want {
+		t.Errorf("%d entries of %d are read after a start", got, want)
+	}
 }
 
 func changeStream(t *testing.T, js natsjs.JetStream, name string, change func(*natsjs.StreamConfig)) {

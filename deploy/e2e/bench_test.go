@@ -39,7 +39,7 @@ func rawStreams(b *testing.B, nc *nats.Conn) []string {
 	raw := make([]string, subjects.Partitions)
 	for i := range raw {
 		raw[i] = fmt.Sprintf("raw.p%02d", i)
-		config := fmt.Sprintf(`{"name":"RAW_%02d","subjects":[%q],"storage":"file","compression":"s2","num_replicas":1,"retention":"limits","discard":"new","max_age":0}`, i, raw[i])
+		config := fmt.Sprintf(`{"name":"RAW_%02d","subjects":[%q],"storage":"file","num_replicas":1,"retention":"limits","discard":"new","max_age":0}`, i, raw[i])
 		answer, err := nc.Request(fmt.Sprintf("$JS.API.STREAM.CREATE.RAW_%02d", i), []byte(config), patience)
 		if err != nil {
 			b.Fatal(err)

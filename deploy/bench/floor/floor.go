@@ -33,8 +33,8 @@ func Subject(partition int, token string) string {
 	return fmt.Sprintf("floor.p%02d.%s", partition, token)
 }
 
-// Streams runs a NATS server on loopback with as many bare streams as confab has partitions, which syncs as confab does, until ctx ends. Bare means: compressed and read directly as
-// those of messages are, but with no conditions, no headers, no recognition of repeats and no live copies.
+// Streams runs a NATS server on loopback with as many bare streams as confab has partitions, which syncs as confab does, until ctx ends. Bare means: read directly as those
+// of messages are, but with no conditions, no headers, no recognition of repeats and no live copies.
 func Streams(ctx context.Context, dir string, syncAlways bool, out io.Writer) error {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, SyncAlways: syncAlways, NoSigs: true, NoLog: true})
 	if err != nil {
@@ -63,7 +63,7 @@ func makeStreams(s *server.Server) error {
 	for p := range subjects.Partitions {
 		config, err := json.Marshal(map[string]any{
 			"name": Stream(p), "subjects": []string{Subject(p, "*")}, "storage": "file", "num_replicas": 1, "retention": "limits", "discard": "new",
-			"compression": "s2", "allow_direct": true,
+			"allow_direct": true,
 		})
 		if err != nil {
 			return err
