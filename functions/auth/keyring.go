@@ -184,20 +184,20 @@ func (k *keyring) byID(kid string) (ringKey, bool) {
 	return ringKey{}, false
 }
 
-// sign returns the token of claims, signed with the newest key whose time has come.
-func (k *keyring) sign(ctx context.Context, c *claims) (string, error) {
+// sign returns the token of claims, signed with the newest key whose time has come, and that key's public half.
+func (k *keyring) sign(ctx context.Context, c *claims) (string, ed25519.PublicKey, error) {
 	k.again(ctx, keyReload)
 	key, ok := k.current()
 	if !ok {
-		return "", errNoSigningKey
+		return "", nil, errNoSigningKey
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
 	token.Header["kid"] = key.id
 	signed, err := token.SignedString(key.private)
 	if err != nil {
-		return "", fmt.Errorf("sign a token: %w", err)
+		return "", nil, fmt.Errorf("sign a token: %w", err)
 	}
-	return signed, nil
+	return signed, key.public, nil
 }
 
 func (k *keyring) current() (ringKey, bool) {

@@ -90,10 +90,11 @@ func (s *service) issueTime(ctx context.Context, user subjects.User) (wire.Time,
 // tokens signs the token that a session's newest refresh token came with.
 func (s *service) tokens(ctx context.Context, session jetstream.Session, refresh string, ttl time.Duration) (wire.Tokens, error) {
 	expires := wire.At(session.Used.Add(ttl))
-	token, err := s.keys.sign(ctx, ownClaims(s.config, session, expires))
+	token, key, err := s.keys.sign(ctx, ownClaims(s.config, session, expires))
 	if err != nil {
 		return wire.Tokens{}, err
 	}
+	s.verifier.proofs.keep(token, key) // its owner shows it next
 	return wire.Tokens{Token: token, ExpiresAt: expires, RefreshToken: refresh, User: session.User}, nil
 }
 

@@ -14,8 +14,9 @@ import (
 	"github.com/confab-im/confab/subjects/wire"
 )
 
-// verifier checks tokens: confab's own and those of outside issuers, by the same rules. What it holds is fixed when it is made.
+// verifier checks tokens: confab's own and those of outside issuers, by the same rules. What it holds is fixed when it is made, but for the proofs.
 type verifier struct {
+	proofs      proofs
 	authorities map[string]*authority // by iss
 	maxLife     time.Duration
 	now         func() time.Time
@@ -126,8 +127,12 @@ func (v *verifier) judge(ctx context.Context, r reading) error {
 	} else if err != nil {
 		return err
 	}
-	if err := r.proven(keys); err != nil {
-		return err
+	if !v.proofs.hold(r.token, keys) {
+		signer, err := r.signer(keys)
+		if err != nil {
+			return err
+		}
+		v.proofs.keep(r.token, signer)
 	}
 	expired, err := onlyExpired(r.authority.validator.Validate(r.claims))
 	if err != nil {
@@ -136,23 +141,23 @@ func (v *verifier) judge(ctx context.Context, r reading) error {
 	return v.checkTimes(r.claims, r.authority, expired)
 }
 
-// proven returns nil where one of the keys signed the token: the very bytes that its header and claims were read of.
-func (r reading) proven(keys []jwt.VerificationKey) error {
+// signer returns the one of the keys that signed the token: the very bytes that its header and claims were read of.
+func (r reading) signer(keys []jwt.VerificationKey) (jwt.VerificationKey, error) {
 	end := strings.LastIndexByte(r.token, '.')
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(r.token[end+1:])
 	if err != nil {
-		return refuse("signature is not base64url")
+		return nil, refuse("signature is not base64url")
 	}
 	method := jwt.GetSigningMethod(r.header.algorithm)
 	if method == nil {
-		return refuse("algorithm is not known")
+		return nil, refuse("algorithm is not known")
 	}
 	for _, key := range keys {
 		if method.Verify(r.token[:end], signature, key) == nil {
-			return nil
+			return key, nil
 		}
 	}
-	return refuse("signature does not match")
+	return nil, refuse("signature does not match")
 }
 
 // checkTimes is what the library leaves open: that iat is there, an exp without leeway, a bound on the life, and a usable sub.
