@@ -38,7 +38,13 @@ func (s *system) storm(ctx context.Context, n int, relay *process, url string) e
 		if err := r.rush(ctx, n, []*process{relay}, &bare, func(i int) (*socket, error) { return r.echo(ctx, url, i) }); err != nil {
 			return err
 		}
+		if err := s.renew(ctx, n); err != nil {
+			return err
+		}
 		if err := r.rush(ctx, n, s.watched(), &plain, func(i int) (*socket, error) { return s.connect(ctx, s.people[i], stormDevice) }); err != nil {
+			return err
+		}
+		if err := s.renew(ctx, n); err != nil {
 			return err
 		}
 		if err := r.rush(ctx, n, s.watched(), &heads, func(i int) (*socket, error) { return s.arrive(ctx, s.people[i], stormDevice) }); err != nil {
@@ -50,7 +56,7 @@ func (s *system) storm(ctx context.Context, n int, relay *process, url string) e
 	r.report.figure("upgrade → hello, p99", "ms", known(milliseconds(plain.latency.Quantile(.99))), known(milliseconds(bare.latency.Quantile(.99))), goal{})
 	r.report.figure("connects with history.heads", "connects/s", heads.rates, bare.rates, goal{least: 3000})
 	r.report.figure("processor time of the server, with heads", "µs/connect", heads.used, bare.used, goal{})
-	r.report.note("%d people, %d at once; each is in a group of %d and connects with a token of its own.", n, min(stormAtOnce, n), min(idleGroup, n))
+	r.report.note("%d people, %d at once; each is in a group of %d and connects with a token of its own, that %s.", n, min(stormAtOnce, n), min(idleGroup, n), s.novelty())
 	if s.process != nil {
 		if err := s.restarts(ctx, n); err != nil {
 			return err

@@ -187,13 +187,40 @@ func (s *system) make(ctx context.Context, i int) (person, error) {
 	case s.spare != nil:
 		return s.known(ctx, s.spare[i])
 	case s.caller != nil:
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		tokens, err := functions.Invoke[wire.Issue, wire.Tokens](ctx, s.caller, nil, "auth", "issue", wire.Issue{User: name, Create: true, TTLMS: tokenLife.Milliseconds()})
-		return person{name, tokens.Token}, err
+		return s.issue(ctx, name)
 	}
 	tokens, err := client.Register(ctx, s.url, wire.Register{User: name, Password: "correct horse battery " + s.run.mark, Invite: s.run.config.Invite})
 	return person{name, tokens.Token}, err
+}
+
+// issue gives somebody a token as the operator does, and makes him where there is nobody of that name.
+func (s *system) issue(ctx context.Context, name subjects.User) (person, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	tokens, err := functions.Invoke[wire.Issue, wire.Tokens](ctx, s.caller, nil, "auth", "issue", wire.Issue{User: name, Create: true, TTLMS: tokenLife.Milliseconds()})
+	return person{name, tokens.Token}, err
+}
+
+// renew gives the first n people tokens that no edge has seen: one that it has seen within a minute an edge does not have checked again. Only an operator can.
+func (s *system) renew(ctx context.Context, n int) error {
+	if s.caller == nil {
+		return nil
+	}
+	return parallel(ctx, n, func(i int) error {
+		s.run.step("giving new tokens")
+		return patiently(ctx, func() (err error) {
+			s.people[i], err = s.issue(ctx, s.people[i].user)
+			return err
+		})
+	})
+}
+
+// novelty says of tokens that were renewed what an edge knows of them.
+func (s *system) novelty() string {
+	if s.caller == nil {
+		return "the edge may have seen before"
+	}
+	return "the edge has not seen before and auth has signed lately"
 }
 
 // Times of the preparation.
