@@ -132,6 +132,7 @@ func TestKilledInstancesLoseNothing(t *testing.T) {
 	killed := 0
 	go func() {
 		defer close(peace)
+		last := time.Now()
 		for killed < kills {
 			select {
 			case <-over:
@@ -139,7 +140,12 @@ func TestKilledInstancesLoseNothing(t *testing.T) {
 			case <-time.After(pause + rand.N(10*pause)):
 				if children := p.children(); len(children) > 0 && syscall.Kill(children[rand.N(len(children))], syscall.SIGKILL) == nil {
 					killed++
+					last = time.Now()
 				}
+			}
+			// The supervisor pauses longer and longer before it starts what dies so young. Nobody would have an answer in time if each such start were met by a kill.
+			if killed >= kills/2 && time.Since(last) > time.Second {
+				return
 			}
 		}
 	}()
