@@ -197,6 +197,7 @@ func TestAnEntryThatFailsIsTriedAgainAndHoldsUpNobody(t *testing.T) {
 	for _, text := range []string{"poison", "twice", "refused", "good"} {
 		l.say("g.a", text)
 	}
+	waitFor(t, "eight tries", func() bool { return len(s.of("g.a")) >= 8 })
 	l.done()
 	got := s.of("g.a")
 	for seq, times := range map[wire.Seq]int{1: 3, 2: 3, 3: 1, 4: 1} {
